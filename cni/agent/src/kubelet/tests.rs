@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use super::*;
+use crate::testing::{FakeKubelet, pod, resources};
+
+const RESOURCE: &str = "intel.com/sriov";
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+async fn ask(fake: &FakeKubelet) -> Result<PodDevices, KubeletError> {
+    let root = fake.serve();
+    Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await
+}
+
+fn calls(fake: &FakeKubelet) -> Vec<&'static str> {
+    fake.calls.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn get_is_asked_and_its_rows_are_put_in_order() {
+    let fake = FakeKubelet::default();
+    let rows = resources(&[(RESOURCE, &["0000:01:10.2", "0000:01:10.0"]), (RESOURCE, &["0000:01:10.1"])]);
+    fake.gets.lock().unwrap().push_back(Ok(rows));
+    let devices = ask(&fake).await.unwrap();
+    assert_eq!(devices.of(RESOURCE), ["0000:01:10.0", "0000:01:10.1", "0000:01:10.2"]);
+    assert_eq!(calls(&fake), ["Get"]);
+}
+
+#[tokio::test]
+async fn without_get_the_list_is_asked_and_get_not_again() {
+    let fake = FakeKubelet::default();
+    let mut other = resources(&[(RESOURCE, &["0000:01:10.7"])]);
+    other.namespace = "other".into();
+    let listed = vec![other, resources(&[(RESOURCE, &["0000:01:10.0"])])];
+    fake.lists.lock().unwrap().push_back(Ok(listed));
+    let root = fake.serve();
+    let kubelet = Kubelet::new(root.path()).unwrap();
+    for _ in 0..2 {
+        let devices = kubelet.devices(&pod(), soon()).await.unwrap();
+        assert_eq!(devices.of(RESOURCE), ["0000:01:10.0"]);
+    }
+    assert_eq!(calls(&fake), ["Get", "List", "List"]);
+}
+
+#[tokio::test]
+async fn an_error_of_get_that_says_nothing_leads_to_the_list_once() {
+    let fake = FakeKubelet::default();
+    fake.gets.lock().unwrap().extend([
+        Err(Status::unknown("pod router in namespace default not found")),
+        Ok(resources(&[(RESOURCE, &["b"])])),
+    ]);
+    fake.lists.lock().unwrap().push_back(Ok(vec![resources(&[(RESOURCE, &["a"])])]));
+    let root = fake.serve();
+    let kubelet = Kubelet::new(root.path()).unwrap();
+    for id in ["a", "b"] {
+        assert_eq!(kubelet.devices(&pod(), soon()).await.unwrap().of(RESOURCE), [id]);
+    }
+    assert_eq!(calls(&fake), ["Get", "List", "Get"]);
+}
+
+#[tokio::test]
+async fn a_busy_kubelet_is_asked_again() {
+    let fake = FakeKubelet::default();
+    fake.gets.lock().unwrap().push_back(Err(Status::resource_exhausted("rate limit")));
+    fake.lists.lock().unwrap().extend([
+        Err(Status::resource_exhausted("rate limit")),
+        Err(Status::unavailable("restarting")),
+        Ok(Vec::new()),
+        Ok(vec![resources(&[(RESOURCE, &["a"])])]),
+    ]);
+    assert_eq!(ask(&fake).await.unwrap().of(RESOURCE), ["a"]);
+    // `Get` is tried again after kubelet was away.
+    assert_eq!(calls(&fake), ["Get", "Get", "List", "List", "Get", "List", "List"]);
+}
+
+#[tokio::test]
+async fn a_kubelet_that_stays_busy_is_a_failure_that_may_pass() {
+    let fake = FakeKubelet::default();
+    fake.lists.lock().unwrap().push_back(Err(Status::resource_exhausted("rate limit")));
+    let root = fake.serve();
+    let kubelet = Kubelet::new(root.path()).unwrap();
+    let error = kubelet.devices(&pod(), Instant::now() + Duration::from_secs(1)).await.unwrap_err();
+    assert!(error.may_pass());
+    assert!(error.to_string().contains("default/router: List: "), "{error}");
+    assert!(error.to_string().contains("rate limit"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_given_at_once() {
+    let fake = FakeKubelet::default();
+    fake.lists.lock().unwrap().push_back(Err(Status::permission_denied("no")));
+    let error = ask(&fake).await.unwrap_err();
+    assert!(!error.may_pass());
+    assert_eq!(calls(&fake), ["Get", "List"]);
+}
+
+#[tokio::test]
+async fn an_earlier_pod_of_the_same_name_is_not_taken_for_this_one() {
+    let fake = FakeKubelet::default();
+    let two = vec![resources(&[(RESOURCE, &["a"])]), resources(&[(RESOURCE, &["b"])])];
+    fake.lists.lock().unwrap().extend([Ok(two), Ok(vec![resources(&[(RESOURCE, &["b"])])])]);
+    assert_eq!(ask(&fake).await.unwrap().of(RESOURCE), ["b"]);
+}
+
+#[tokio::test]
+async fn a_missing_socket_is_waited_for_and_named() {
+    let root = tempfile::tempdir().unwrap();
+    let kubelet = Kubelet::new(root.path()).unwrap();
+    let error = kubelet.devices(&pod(), Instant::now() + Duration::from_millis(60)).await.unwrap_err();
+    assert!(error.may_pass());
+    let text = error.to_string();
+    assert!(text.contains("pod-resources/kubelet.sock does not exist"), "{text}");
+    assert!(text.contains("--kubelet-root"), "{text}");
+
+    let fake = FakeKubelet::default();
+    fake.lists.lock().unwrap().push_back(Ok(vec![resources(&[(RESOURCE, &["a"])])]));
+    let pod = pod();
+    let asking = kubelet.devices(&pod, soon());
+    let starting = async {
+        tokio::task::yield_now().await;
+        fake.serve_at(root.path());
+    };
+    let (devices, ()) = tokio::join!(asking, starting);
+    assert_eq!(devices.unwrap().of(RESOURCE), ["a"]);
+}

@@ -1,0 +1,132 @@
+//! `fairlead-agent`.
+
+use std::{env, path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use fairlead_agent::{
+    agent::Agent,
+    server::{self, Limits},
+    socket::Socket,
+};
+use fairlead_cni::agent_protocol::SOCKET;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+/// Plans the networks of this node's pods for the CNI executable and publishes their status.
+#[derive(Debug, Parser)]
+#[command(name = "fairlead-agent")]
+struct Options {
+    /// Name of this node in the cluster; the variable NODE_NAME when not given
+    #[arg(long)]
+    node_name: Option<String>,
+    /// Configuration file for the API server; when not given, the variable KUBECONFIG or the pod's service account
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    /// Where to listen for the CNI executable
+    #[arg(long, default_value = SOCKET)]
+    socket: PathBuf,
+    /// Where kubelet keeps its files
+    #[arg(long, default_value = "/var/lib/kubelet")]
+    kubelet_root: PathBuf,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// off, error, warn, info, debug or trace
+    #[arg(long, default_value = "info")]
+    log_level: LevelFilter,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    start_log(options.log_format, options.log_level);
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fairlead-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat, level: LevelFilter) {
+    // The client tells each failed request as an error of its own; ours say what it was for.
+    let client = if level >= LevelFilter::DEBUG { level } else { LevelFilter::OFF };
+    let filter = Targets::new().with_default(level).with_target("kube_client", client);
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Text => registry.with(lines.with_ansi(false)).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node = node_name(options.node_name)?;
+    let client = client(options.kubeconfig).await?;
+    let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
+    let agent = Arc::new(agent);
+    let (socket, listener) = Socket::bind(&options.socket)?;
+    tracing::info!(node, socket = %options.socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::select! {
+        () = server::serve(listener, agent.clone(), Limits::default(), stop) => {}
+        () = background.run(&agent) => bail!("the caches ended"),
+    }
+    socket.remove().with_context(|| format!("socket {} cannot be removed", options.socket.display()))
+}
+
+fn node_name(given: Option<String>) -> Result<String> {
+    given
+        .or_else(|| env::var("NODE_NAME").ok())
+        .filter(|name| !name.is_empty())
+        .context("the node's name is missing: give --node-name or set NODE_NAME")
+}
+
+async fn client(kubeconfig: Option<PathBuf>) -> Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(&path);
+            let read = read.with_context(|| format!("{} cannot be read", path.display()))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("{} cannot be used", path.display()))?
+        }
+        None => Config::infer().await.context(
+            "no way to the API server is known: give --kubeconfig, set KUBECONFIG, or run in a pod with a service account",
+        )?,
+    };
+    if config.cluster_url.scheme_str() == Some("http") {
+        // No TLS, no certificates: they are loaded all the same, and a minimal image has none.
+        config.root_cert = Some(Vec::new());
+    }
+    // Every call here has a deadline and its own way of trying again.
+    config.default_retry = false;
+    Client::try_from(config).context("no client for the API server can be made")
+}

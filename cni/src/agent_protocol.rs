@@ -1,0 +1,260 @@
+//! What the CNI executable and the agent say to each other.
+//!
+//! One connection for each call on the agent's socket; each side sends one frame: a 4-byte big-endian length and one JSON
+//! document. The request's `version` is spoken by the agent if it is this or the previous one; unknown fields are ignored.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::status::NetworkStatus;
+
+/// Version of the protocol that this build speaks.
+pub const VERSION: u32 = 1;
+/// Where the agent listens unless told otherwise.
+pub const SOCKET: &str = "/run/fairlead/agent/agent.sock";
+/// Upper bound of a frame in bytes: far above a pod's largest plan, far below what would hurt the node.
+pub const MAX_FRAME: usize = 4 << 20;
+
+/// The pod that a call is about, as the runtime names it in `CNI_ARGS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodRef {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub name: String,
+    /// UID of the pod; empty when the runtime gave none.
+    #[serde(default)]
+    pub uid: String,
+}
+
+impl std::fmt::Display for PodRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A request frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Protocol version of the caller.
+    pub version: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub call: Call,
+}
+
+/// What the executable asks of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "camelCase")]
+pub enum Call {
+    /// Which attachments does this pod get, with which device each?
+    Resolve(Resolve),
+    /// These are the pod's interfaces now: publish them.
+    Report(Report),
+}
+
+impl Call {
+    /// Sets how long the caller waits for the answer.
+    pub fn set_deadline(&mut self, limit: Duration) {
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        match self {
+            Self::Resolve(resolve) => resolve.deadline_ms = milliseconds,
+            Self::Report(report) => report.deadline_ms = milliseconds,
+        }
+    }
+}
+
+/// Asks for the plan of a pod's secondary networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolve {
+    /// The pod.
+    pub pod: PodRef,
+    /// Sandbox that the attachments are for.
+    pub container_id: String,
+    /// The pod's annotations as the runtime passed them; absent when it did not, then the agent uses what it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// Milliseconds that the caller waits for the answer.
+    pub deadline_ms: u64,
+}
+
+/// Publishes the interfaces of a pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The pod.
+    pub pod: PodRef,
+    /// Sandbox that the interfaces are in.
+    pub container_id: String,
+    /// One entry for each interface, the primary one first.
+    pub networks: Vec<NetworkStatus>,
+    /// Milliseconds that the caller waits for the answer.
+    pub deadline_ms: u64,
+}
+
+/// An answer frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// Protocol version of the agent.
+    pub version: u32,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "camelCase")]
+pub enum Answer {
+    /// The plan of a `Resolve`.
+    Plan(Plan),
+    /// A `Report` was published.
+    Published,
+    /// The call failed.
+    Failed(Failure),
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Whether the same call may succeed later without anybody changing the pod, the network or the node: becomes CNI error 11.
+    pub retry: bool,
+    /// What is wrong and what to do, for people.
+    pub message: String,
+}
+
+/// The secondary attachments of a pod, in the order in which they are made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// One for each requested network.
+    pub attachments: Vec<PlannedAttachment>,
+}
+
+/// One network for one interface of the pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedAttachment {
+    /// `namespace/name` of the network's definition.
+    pub network: String,
+    /// Name of the interface inside the pod.
+    pub interface: String,
+    /// The network's CNI configuration or configuration list, byte for byte as its author wrote it, with a missing `name`
+    /// filled in. `cni-args` are merged and devices filled in by the executable.
+    pub config: String,
+    /// Device ID that kubelet allocated for it: a PCI address or an auxiliary device name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<String>,
+    /// Resource that the device belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_name: Option<String>,
+    /// Values for the capabilities that the network's plugins declare: `ips`, `mac`, `portMappings`, ...
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub capability_args: Map<String, Value>,
+    /// The annotation's `cni-args`, merged into `args.cni` of the configuration.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub cni_args: Map<String, Value>,
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// When the document does not fit a frame or the peer is gone.
+pub fn write_frame<T: Serialize>(to: &mut impl Write, document: &T) -> io::Result<()> {
+    let body = serde_json::to_vec(document)?;
+    let length = frame_length(body.len())?;
+    to.write_all(&length.to_be_bytes())?;
+    to.write_all(&body)?;
+    to.flush()
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// When the peer is gone, sends more than [`MAX_FRAME`] bytes, or sends no such document.
+pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    frame_length(length)?;
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Checks a frame's length.
+///
+/// # Errors
+/// When it is over [`MAX_FRAME`].
+pub fn frame_length(bytes: usize) -> io::Result<u32> {
+    u32::try_from(bytes).ok().filter(|_| bytes <= MAX_FRAME).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("frame of {bytes} bytes, at most {MAX_FRAME} are taken"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            version: VERSION,
+            call: Call::Resolve(Resolve {
+                pod: PodRef { namespace: "default".into(), name: "router".into(), uid: "1".into() },
+                container_id: "c1".into(),
+                annotations: None,
+                deadline_ms: 1000,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written() {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes, &request()).unwrap();
+        assert_eq!(read_frame::<Request>(&mut bytes.as_slice()).unwrap(), request());
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_calls_are_told_apart_by_name() {
+        let text = r#"{"version":1,"call":"resolve","pod":{"namespace":"a","name":"b","extra":1},"containerId":"c","deadlineMs":5,"new":true}"#;
+        let request: Request = serde_json::from_str(text).unwrap();
+        assert!(
+            matches!(request.call, Call::Resolve(resolve) if resolve.pod.name == "b" && resolve.pod.uid.is_empty())
+        );
+    }
+
+    #[test]
+    fn an_answer_survives_the_wire() {
+        let response = Response {
+            version: VERSION,
+            answer: Answer::Failed(Failure { retry: true, message: "kubelet is busy".into() }),
+        };
+        let text = serde_json::to_string(&response).unwrap();
+        assert_eq!(text, r#"{"version":1,"answer":"failed","retry":true,"message":"kubelet is busy"}"#);
+        assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_before_it_is_read() {
+        let mut bytes = u32::MAX.to_be_bytes().to_vec();
+        bytes.push(0);
+        assert_eq!(
+            read_frame::<Request>(&mut bytes.as_slice()).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+}

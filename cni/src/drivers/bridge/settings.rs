@@ -1,0 +1,255 @@
+//! What a network asks of bridge and port, parsed.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use fairlead_kernel::{Mac, route::PortVlan};
+
+use super::super::{Request, ipv6::Dad, veth};
+use crate::{
+    config::Fields,
+    protocol::error::{CniError, code},
+};
+
+/// The highest VLAN number (IEEE 802.1Q; 4095 is reserved).
+const HIGHEST: u16 = 4094;
+
+/// Which VLANs the port is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Vlans {
+    /// Nothing is asked for: those that the bridge gives new ports.
+    Default,
+    /// One, of which the pod knows nothing.
+    Access(u16),
+    /// Several, with tags.
+    Trunk(Vec<RangeInclusive<u16>>),
+}
+
+/// Keys of the configuration, with upstream's defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Settings {
+    pub(super) bridge: String,
+    /// Bytes.
+    pub(super) mtu: Option<u32>,
+    pub(super) mac: Option<Mac>,
+    pub(super) hairpin: bool,
+    /// Of the bridge, not of the port.
+    pub(super) promisc: bool,
+    pub(super) isolated: bool,
+    pub(super) vlans: Vlans,
+    pub(super) keep_default_vlan: bool,
+    /// The bridge has the gateways' addresses.
+    pub(super) gateway: bool,
+    /// And the pod's default routes go there.
+    pub(super) default_gateway: bool,
+    pub(super) force_address: bool,
+    /// What is done about duplicates of the pod's IPv6 addresses; none where the network says it itself, or upstream does
+    /// nothing about it.
+    pub(super) dad: Option<Dad>,
+    /// The network has addresses.
+    pub(super) has_ipam: bool,
+    /// The pod's end is left down.
+    pub(super) leave_down: bool,
+}
+
+impl Settings {
+    pub(super) fn parse(request: Request<'_>) -> Result<Self, CniError> {
+        let fields = request.fields;
+        let flag = |key: &str| Ok::<bool, CniError>(fields.flag(key)?.unwrap_or(false));
+        let default_gateway = flag("isDefaultGateway")?;
+        let name = fields.text("bridge")?.filter(|name| !name.is_empty());
+        let settings = Self {
+            bridge: name.unwrap_or("cni0").to_owned(),
+            mtu: veth::mtu("bridge", request)?,
+            mac: request.mac()?,
+            hairpin: flag("hairpinMode")?,
+            promisc: flag("promiscMode")?,
+            isolated: flag("portIsolation")?,
+            vlans: vlans(fields)?,
+            keep_default_vlan: flag("preserveDefaultVlan")?,
+            gateway: default_gateway || flag("isGateway")?,
+            default_gateway,
+            force_address: flag("forceAddress")?,
+            dad: dad(request)?,
+            has_ipam: request.has_ipam()?,
+            leave_down: flag("disableContainerInterface")?,
+        };
+        settings.agree()?;
+        Ok(settings)
+    }
+
+    /// What upstream's plugin refuses to do together.
+    fn agree(&self) -> Result<(), CniError> {
+        if self.hairpin && self.promisc {
+            return Err(invalid("keys \"hairpinMode\" and \"promiscMode\" exclude each other"));
+        }
+        if self.leave_down && self.has_ipam {
+            return Err(invalid(
+                "key \"disableContainerInterface\" takes no \"ipam\": the interface stays down",
+            ));
+        }
+        Ok(())
+    }
+
+    /// VLANs that the port is put into.
+    pub(super) fn port_vlans(&self) -> Vec<PortVlan> {
+        match &self.vlans {
+            Vlans::Default => Vec::new(),
+            Vlans::Access(id) => vec![PortVlan::access(*id)],
+            Vlans::Trunk(ranges) => ranges.iter().cloned().map(PortVlan::tagged).collect(),
+        }
+    }
+
+    /// The link of the host that is the gateway of a VLAN.
+    pub(super) fn vlan_gateway(&self) -> Option<String> {
+        match self.vlans {
+            Vlans::Access(id) if self.gateway && self.has_ipam => Some(format!("{}.{id}", self.bridge)),
+            _ => None,
+        }
+    }
+}
+
+/// Upstream's key `enabledad` has it wait for the kernel; without it the kernel does not look for duplicates of addresses that
+/// an IPAM plugin gave.
+fn dad(request: Request<'_>) -> Result<Option<Dad>, CniError> {
+    let waits = request.fields.flag("enabledad")?.unwrap_or(false);
+    let is_said = request.fields.get("dad").is_some() || !request.has_ipam()?;
+    Ok((!is_said).then_some(if waits { Dad::Wait } else { Dad::Off }))
+}
+
+fn invalid(text: impl AsRef<str>) -> CniError {
+    CniError::new(code::INVALID_CONFIG, format!("bridge: {}", text.as_ref()))
+}
+
+/// `vlan` (0 is as absent) or `vlanTrunk`.
+fn vlans(fields: &Fields) -> Result<Vlans, CniError> {
+    let id = fields.number("vlan")?.unwrap_or(0);
+    let id = u16::try_from(id).ok().filter(|id| *id <= HIGHEST);
+    let id = id.ok_or_else(|| invalid(format!("key \"vlan\" must be from 0 to {HIGHEST}")))?;
+    let mut ids = BTreeSet::new();
+    for item in fields.objects("vlanTrunk")? {
+        ids.extend(trunk_item(&item)?);
+    }
+    match (id, ids.is_empty()) {
+        (0, true) => Ok(Vlans::Default),
+        (0, false) => Ok(Vlans::Trunk(ranges(&ids))),
+        (_, true) => Ok(Vlans::Access(id)),
+        (_, false) => Err(invalid("keys \"vlan\" and \"vlanTrunk\" exclude each other")),
+    }
+}
+
+/// `{"minID": a, "maxID": b}`, `{"id": c}`, or both in one.
+fn trunk_item(item: &Fields) -> Result<Vec<u16>, CniError> {
+    let id = |key: &str| -> Result<Option<u16>, CniError> {
+        let Some(number) = item.number(key)? else { return Ok(None) };
+        let id = u16::try_from(number).ok().filter(|id| (1..=HIGHEST).contains(id));
+        let text =
+            || invalid(format!("key \"vlanTrunk\": \"{key}\" must be from 1 to {HIGHEST}, it is {number}"));
+        id.map(Some).ok_or_else(text)
+    };
+    let mut ids: Vec<u16> = match (id("minID")?, id("maxID")?) {
+        (Some(first), Some(last)) if first <= last => (first..=last).collect(),
+        (Some(_), Some(_)) => return Err(invalid("key \"vlanTrunk\": \"minID\" is above \"maxID\"")),
+        (None, None) => Vec::new(),
+        _ => return Err(invalid("key \"vlanTrunk\": \"minID\" and \"maxID\" go together")),
+    };
+    ids.extend(id("id")?);
+    Ok(ids)
+}
+
+/// Numbers as few ranges.
+fn ranges(ids: &BTreeSet<u16>) -> Vec<RangeInclusive<u16>> {
+    let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+    for id in ids {
+        match ranges.last_mut() {
+            Some(range) if *range.end() + 1 == *id => *range = *range.start()..=*id,
+            _ => ranges.push(*id..=*id),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::protocol::env::CniArgs;
+
+    fn parse(config: Value) -> Result<Settings, CniError> {
+        let fields: Fields = serde_json::from_value(config).unwrap();
+        let args = CniArgs::parse("MAC=02:00:00:00:00:01").unwrap();
+        Settings::parse(Request { fields: &fields, interface: "net1", args: &args })
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let settings = parse(json!({})).unwrap();
+        assert_eq!(
+            (settings.bridge.as_str(), settings.mtu, &settings.vlans),
+            ("cni0", None, &Vlans::Default)
+        );
+        assert!(
+            !settings.gateway && !settings.keep_default_vlan && settings.dad.is_none() && !settings.has_ipam
+        );
+        assert!(parse(json!({"IsDefaultGateway": true})).unwrap().gateway);
+    }
+
+    #[test]
+    fn the_address_comes_from_the_runtime_before_arguments_before_the_environment() {
+        let mac = |config| parse(config).unwrap().mac.unwrap().to_string();
+        let cni = json!({"cni": {"mac": "02:00:00:00:00:02"}});
+        assert_eq!(mac(json!({})), "02:00:00:00:00:01");
+        assert_eq!(mac(json!({"args": cni})), "02:00:00:00:00:02");
+        let runtime = json!({"mac": "02:00:00:00:00:03"});
+        assert_eq!(mac(json!({"args": cni, "runtimeConfig": runtime})), "02:00:00:00:00:03");
+    }
+
+    #[test]
+    fn a_trunk_is_as_few_ranges_as_possible() {
+        let trunk = json!([{"minID": 100, "maxID": 102}, {"id": 103}, {"minID": 5, "maxID": 5, "id": 4094}]);
+        let settings = parse(json!({"vlanTrunk": trunk})).unwrap();
+        assert_eq!(settings.vlans, Vlans::Trunk(vec![5..=5, 100..=103, 4094..=4094]));
+    }
+
+    #[test]
+    fn only_one_vlan_with_addresses_has_a_gateway_of_its_own() {
+        let ipam = json!({"type": "host-local"});
+        let name = |config| parse(config).unwrap().vlan_gateway();
+        assert_eq!(name(json!({"vlan": 7, "isGateway": true, "ipam": ipam})).as_deref(), Some("cni0.7"));
+        assert_eq!(name(json!({"vlan": 7, "isGateway": true})), None);
+        assert_eq!(name(json!({"isGateway": true, "ipam": ipam})), None);
+    }
+
+    #[test]
+    fn duplicates_are_looked_for_as_the_network_says_or_else_as_upstream_does() {
+        let dad =
+            |key: &str, value: Value| parse(json!({"ipam": {"type": "static"}, key: value})).unwrap().dad;
+        assert_eq!(dad("mtu", json!(0)), Some(Dad::Off));
+        assert_eq!(dad("enabledad", json!(true)), Some(Dad::Wait));
+        assert_eq!(dad("dad", json!("optimistic")), None);
+    }
+
+    #[test]
+    fn mistakes_name_their_keys() {
+        for (config, words) in [
+            (json!({"vlan": 4095}), vec!["vlan", "4094"]),
+            (json!({"vlan": -1}), vec!["vlan"]),
+            (json!({"vlan": 5, "vlanTrunk": [{"id": 6}]}), vec!["vlan", "vlanTrunk"]),
+            (json!({"vlanTrunk": [{"id": 0}]}), vec!["vlanTrunk", "id"]),
+            (json!({"vlanTrunk": [{"minID": 9, "maxID": 8}]}), vec!["minID", "above"]),
+            (json!({"vlanTrunk": [{"maxID": 8}]}), vec!["minID", "maxID"]),
+            (json!({"hairpinMode": true, "promiscMode": true}), vec!["hairpinMode", "promiscMode"]),
+            (
+                json!({"disableContainerInterface": true, "ipam": {"type": "static"}}),
+                vec!["disableContainerInterface", "ipam"],
+            ),
+            (json!({"isGateway": 1}), vec!["isGateway"]),
+            (json!({"mtu": "big"}), vec!["mtu"]),
+            (json!({"mtu": 67}), vec!["mtu", "68"]),
+        ] {
+            let error = parse(config).unwrap_err();
+            assert_eq!(error.code, code::INVALID_CONFIG);
+            assert!(words.iter().all(|word| error.msg.contains(word)), "{error}");
+        }
+    }
+}

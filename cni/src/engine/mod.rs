@@ -1,0 +1,334 @@
+//! The attachment engine: every attachment of a pod goes through here, whether we make it or a plugin on disk does.
+//!
+//! All attachments are validated before the first is made; each step is recorded before it is taken; whatever fails is undone
+//! from the records, by the same code that serves DEL and the sweep after a crash.
+
+mod addresses;
+mod attach;
+mod check;
+mod collect;
+mod ipam;
+mod neighbours;
+mod takeover;
+mod undo;
+
+use std::{path::PathBuf, time::Duration};
+
+use fairlead_kernel::{Netns, NetnsId};
+
+use crate::{
+    agent_protocol::PodRef,
+    config::{Fields, Injection, NetworkConfig},
+    drivers::{Host, Ipv6, Pass, Request, Spec, kernel, sriov::States, takes},
+    exec::{PluginEnv, find},
+    lock::{self, Lock},
+    protocol::{
+        env::CniArgs,
+        error::{CniError, code},
+        result::CniResult,
+    },
+    record::{Record, Store},
+    say::say,
+};
+
+pub use attach::attach;
+pub use check::check;
+pub use collect::{collect, forward};
+pub use takeover::undo_upstream;
+pub use undo::{Evidence, forget_vain_notes, is_gone, join, roll_back, sweep_all, sweep_dead, undo_all};
+
+/// How long a call waits for a device or sandbox that another call works on.
+const DEVICE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Name of a device's lock.
+fn device_lock(device: &str) -> String {
+    format!("device-{device}")
+}
+
+/// Name of the lock of the routing tables in a pod's namespace.
+fn tables_lock(netns: NetnsId) -> String {
+    format!("tables-{}-{}", netns.dev, netns.inode)
+}
+
+/// Name of a sandbox's lock.
+fn sandbox_lock(container_id: &str) -> String {
+    format!("sandbox-{container_id}")
+}
+
+/// Who works on an attachment right now, if anybody.
+pub fn worker_on(record: &Record, engine: &Engine) -> Option<String> {
+    let name = match &record.alone {
+        Some(kind) => alone_lock(kind, &record.container_id, &record.interface),
+        None => sandbox_lock(&record.container_id),
+    };
+    lock::holder(&engine.locks, &name)
+}
+
+/// Name of the lock of an interface that a plugin makes by itself.
+fn alone_lock(kind: &str, container_id: &str, interface: &str) -> String {
+    format!("{kind}-{container_id}-{interface}")
+}
+
+/// What all attachments of a call share.
+pub struct Engine {
+    /// The host's side.
+    pub host: Host,
+    /// Records.
+    pub store: Store,
+    /// Folder of locks.
+    pub locks: PathBuf,
+    /// ID of this boot.
+    pub boot_id: String,
+    /// What upstream's sriov-cni noted.
+    pub sriov_cni: States,
+}
+
+impl Engine {
+    /// An engine for this node.
+    ///
+    /// # Errors
+    /// When the kernel refuses a socket or tells no boot ID.
+    pub fn open(state_dir: &std::path::Path, run_dir: &std::path::Path) -> Result<Self, CniError> {
+        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+        let boot_id = std::fs::read_to_string(BOOT_ID)
+            .map_err(|error| CniError::new(code::IO, format!("read {BOOT_ID}: {error}")))?;
+        Ok(Self {
+            host: Host::open()?,
+            store: Store::new(state_dir),
+            locks: run_dir.join("locks"),
+            boot_id: boot_id.trim().to_owned(),
+            sriov_cni: States::default(),
+        })
+    }
+
+    /// Keeps other calls away from a sandbox: the runtime makes one at a time, but may kill one whose plugins still work.
+    ///
+    /// # Errors
+    /// Code 11 when another call holds it for too long.
+    pub fn lock_sandbox(&self, container_id: &str, holder: &str) -> Result<Lock, CniError> {
+        Lock::take(&self.locks, &sandbox_lock(container_id), holder, DEVICE_LIMIT)
+    }
+
+    /// As [`Engine::lock_sandbox`], for one interface that a plugin makes by itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_alone(
+        &self,
+        kind: &str,
+        container_id: &str,
+        interface: &str,
+        holder: &str,
+    ) -> Result<Lock, CniError> {
+        Lock::take(&self.locks, &alone_lock(kind, container_id, interface), holder, DEVICE_LIMIT)
+    }
+
+    /// Opens and checks the namespace that the runtime named.
+    ///
+    /// # Errors
+    /// Code 8 when it is missing, no network namespace, or the host's own.
+    pub fn sandbox_netns(&self, path: &std::path::Path) -> Result<(Netns, NetnsId), CniError> {
+        let invalid = |text: String| CniError::new(code::INVALID_NETNS, text);
+        let netns =
+            Netns::open(path).map_err(|error| invalid(format!("CNI_NETNS: {}", kernel(error).msg)))?;
+        let id = netns.id().map_err(kernel)?;
+        if id == self.host.netns.id().map_err(kernel)? {
+            return Err(invalid(format!(
+                "CNI_NETNS {} is the host's own network namespace: pods with hostNetwork get no networks",
+                path.display()
+            )));
+        }
+        Ok((netns, id))
+    }
+}
+
+/// What the attachments of one ADD share.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// Its ID.
+    pub container_id: String,
+    /// The pod in it.
+    pub pod: PodRef,
+    /// Path of its network namespace.
+    pub netns_path: PathBuf,
+    /// The namespace.
+    pub netns: NetnsId,
+    /// Folders of plugins.
+    pub path: Vec<PathBuf>,
+    /// Name of the network that the runtime called for.
+    pub runtime_network: String,
+    /// The plugin that is called by itself, under its upstream name.
+    pub alone: Option<String>,
+}
+
+/// One attachment to be made.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Network as users know it.
+    pub network: String,
+    /// Interface inside the pod.
+    pub interface: String,
+    /// Place in the order of ADD.
+    pub order: usize,
+    /// Its plugins.
+    pub config: NetworkConfig,
+    /// What is put into the plugins' configurations.
+    pub injection: Injection,
+    /// `CNI_ARGS` of the plugins.
+    pub args: CniArgs,
+}
+
+/// One attachment, validated.
+#[derive(Debug)]
+pub struct Planned {
+    wish: Wish,
+    steps: Vec<PlannedStep>,
+    /// Result of a plugin outside of this attachment, where its first step is one that changes what is there.
+    previous: Option<CniResult>,
+    /// Devices that this attachment needs for itself, locked from here on.
+    locks: Vec<Lock>,
+}
+
+impl Planned {
+    /// What was asked for.
+    pub fn wish(&self) -> &Wish {
+        &self.wish
+    }
+}
+
+/// One plugin of an attachment.
+#[derive(Debug)]
+struct PlannedStep {
+    kind: String,
+    fields: Fields,
+    how: How,
+    /// The IPAM plugin of a step that is done in process.
+    ipam: Option<ipam::Source>,
+    ipv6: Ipv6,
+}
+
+impl PlannedStep {
+    /// Whether it is done in process and changes what the steps before it made.
+    fn is_chained(&self) -> bool {
+        matches!(&self.how, How::BuiltIn(spec) if spec.is_chained())
+    }
+
+    /// Whether it is done in process and may go on from the result of the steps before it.
+    fn follows(&self) -> bool {
+        matches!(&self.how, How::BuiltIn(spec) if spec.follows())
+    }
+}
+
+/// Who does a step.
+#[derive(Debug)]
+enum How {
+    Execute(PathBuf),
+    BuiltIn(Spec),
+}
+
+/// Validates an attachment: its configuration, its devices, the plugins that it needs. Nothing of the pod or of a device is
+/// touched. `built_in` says which plugin types are done in process.
+///
+/// # Errors
+/// What is wrong, led by network and interface.
+pub fn plan(
+    wish: Wish,
+    sandbox: &Sandbox,
+    engine: &mut Engine,
+    built_in: impl Fn(&str) -> bool,
+) -> Result<Planned, CniError> {
+    let context = |error: CniError| match sandbox.alone {
+        // Whoever called the plugin knows, and may look for upstream's words.
+        Some(_) => error,
+        None => error.context(format_args!("network {} for interface {}", wish.network, wish.interface)),
+    };
+    let mut steps = Vec::new();
+    for plugin in &wish.config.plugins {
+        let fields = wish.injection.apply(&wish.config, plugin).map_err(context)?;
+        steps.push(plan_step(&plugin.kind, fields, &wish, sandbox, engine, &built_in).map_err(context)?);
+    }
+    let previous = previous(&wish, &steps).map_err(context)?;
+    Ok(Planned { wish, steps, previous, locks: Vec::new() })
+}
+
+/// The result that the first step changes, or goes on from: a plugin that is called by itself gets it from the runtime.
+fn previous(wish: &Wish, steps: &[PlannedStep]) -> Result<Option<CniResult>, CniError> {
+    let Some(first) = steps.first().filter(|step| step.is_chained() || step.follows()) else {
+        return Ok(None);
+    };
+    match first.fields.get("prevResult") {
+        Some(result) => CniResult::parse(result, wish.config.version).map(Some),
+        None if first.follows() => Ok(None),
+        None => {
+            let details =
+                format!("{} changes an interface, so it comes after the plugin that makes it", first.kind);
+            Err(CniError::new(code::INVALID_CONFIG, without_previous(&first.kind)).details(details))
+        }
+    }
+}
+
+/// Upstream's words.
+fn without_previous(kind: &str) -> &'static str {
+    match kind {
+        "sbr" => "This plugin must be called as chained plugin",
+        "vrf" => "missing prevResult from earlier plugin",
+        _ => "Required prevResult missing",
+    }
+}
+
+fn plan_step(
+    kind: &str,
+    fields: Fields,
+    wish: &Wish,
+    sandbox: &Sandbox,
+    engine: &mut Engine,
+    built_in: impl Fn(&str) -> bool,
+) -> Result<PlannedStep, CniError> {
+    let pass = if built_in(kind) { takes(kind, &fields).err() } else { Some(Pass::NoDriver) };
+    if let Some(pass) = pass {
+        let binary = find(kind, &sandbox.path).map_err(|error| match pass {
+            Pass::Key(key) => error.context(format_args!("key \"{key}\" is not done in process")),
+            Pass::NoDriver => error,
+        })?;
+        let (kind, ipv6) = (kind.to_owned(), Ipv6::default());
+        return Ok(PlannedStep { kind, fields, how: How::Execute(binary), ipam: None, ipv6 });
+    }
+    let request = Request { fields: &fields, interface: &wish.interface, args: &wish.args };
+    let spec = validate(kind, request, engine)?;
+    let ipam = match spec.is_chained() {
+        true => None,
+        false => ipam::plan(&fields, &wish.args, wish.config.version, sandbox, built_in)?,
+    };
+    let ipv6 = Ipv6::parse(&fields).map_err(|error| error.context(kind))?;
+    Ok(PlannedStep { kind: kind.to_owned(), fields, how: How::BuiltIn(spec), ipam, ipv6 })
+}
+
+/// Validates a step. A device that a dead sandbox still has is fetched home for it, one that a live one has is said to be its.
+fn validate(kind: &str, request: Request<'_>, engine: &mut Engine) -> Result<Spec, CniError> {
+    let error = match Spec::validate(kind, request, &mut engine.host) {
+        Err(error) if error.code == code::TRY_AGAIN => error,
+        validated => return validated,
+    };
+    let Some(owner) = neighbours::holder(request.fields, engine)? else { return Err(error) };
+    if !is_gone(&owner, &engine.boot_id) {
+        return Err(error.details(format!(
+            "it is still attached to pod {} as {} (sandbox {})",
+            owner.pod, owner.interface, owner.container_id
+        )));
+    }
+    for failure in sweep_all(engine) {
+        say(failure);
+    }
+    Spec::validate(kind, request, &mut engine.host)
+}
+
+/// The environment of an attachment's plugins.
+fn plugin_env(record: &Record, netns: String) -> PluginEnv {
+    PluginEnv {
+        container_id: record.container_id.clone(),
+        netns,
+        interface: record.interface.clone(),
+        args: record.args.clone(),
+        path: record.path.clone(),
+    }
+}

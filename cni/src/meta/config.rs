@@ -1,0 +1,157 @@
+//! Our own section in `00-fairlead.conflist`.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    agent_protocol::SOCKET,
+    config::{Fields, NetworkConfig},
+    protocol::{
+        error::{CniError, code},
+        gc::{AttachmentId, valid_attachments},
+    },
+};
+
+/// Capability under which the runtime hands over the pod's annotations (containerd and CRI-O).
+pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
+
+/// The type that our section has.
+pub const TYPE: &str = "fairlead";
+
+/// What the runtime called us with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetaConfig {
+    /// Name of the network that the runtime knows us by.
+    pub name: String,
+    /// Version of the result that the runtime wants.
+    pub version: &'static str,
+    /// `primary`: file name of the primary network's configuration; by default the first that is neither ours nor Multus'.
+    pub primary: Option<String>,
+    /// `confDir`: where the primary's configuration is, by default `/etc/cni/net.d`.
+    pub conf_dir: PathBuf,
+    /// `stateDir`: where records are kept, by default `/var/lib/fairlead`.
+    pub state_dir: PathBuf,
+    /// `runDir`: where locks are kept, by default `/run/fairlead`.
+    pub run_dir: PathBuf,
+    /// `agentSocket`, by default `/run/fairlead/agent/agent.sock`.
+    pub agent_socket: PathBuf,
+    /// `agentTimeoutSeconds`: how long a pod that asks for networks waits for the agent, by default 30.
+    pub agent_timeout: Duration,
+    /// `builtins`: plugin types that are done in process. By default all that there are, for secondary networks; a primary
+    /// network's types (IPAM too) must be listed.
+    pub builtins: Option<Vec<String>>,
+    /// `strictCheck`: CHECK fails for any difference, not only for lost or foreign attachments.
+    pub strict_check: bool,
+    /// GC: the attachments that are valid; none given when the runtime has no list.
+    pub valid_attachments: Option<Vec<AttachmentId>>,
+    /// Every capability value that the runtime passed.
+    pub runtime_config: Map<String, Value>,
+}
+
+impl MetaConfig {
+    /// Reads standard input.
+    ///
+    /// # Errors
+    /// Code 6 or 7, naming the key.
+    pub fn parse(stdin: &str) -> Result<Self, CniError> {
+        let network = NetworkConfig::parse(stdin)?;
+        let [plugin] = network.plugins.as_slice() else {
+            let text = "expected one plugin's configuration on standard input, got a list";
+            return Err(CniError::new(code::INVALID_CONFIG, text));
+        };
+        let fields = &plugin.fields;
+        let path = |key: &str, default: &str| -> Result<PathBuf, CniError> {
+            Ok(PathBuf::from(fields.text(key)?.unwrap_or(default)))
+        };
+        let primary = fields.text("primary")?.map(str::to_owned);
+        if primary.as_deref().is_some_and(|name| name.contains('/')) {
+            let text = "key \"primary\" is the name of a file in confDir, it must not hold a slash";
+            return Err(CniError::new(code::INVALID_CONFIG, text));
+        }
+        let builtins = match fields.get("builtins") {
+            Some(_) => Some(fields.texts("builtins")?),
+            None => None,
+        };
+        Ok(Self {
+            primary,
+            builtins,
+            conf_dir: path("confDir", "/etc/cni/net.d")?,
+            state_dir: path("stateDir", "/var/lib/fairlead")?,
+            run_dir: path("runDir", "/run/fairlead")?,
+            agent_socket: path("agentSocket", SOCKET)?,
+            agent_timeout: Duration::from_secs(u64::from(
+                fields.number("agentTimeoutSeconds")?.unwrap_or(30),
+            )),
+            strict_check: fields.flag("strictCheck")?.unwrap_or(false),
+            valid_attachments: valid_attachments(fields)?,
+            runtime_config: fields.object("runtimeConfig")?.unwrap_or_default().0,
+            name: network.name,
+            version: network.version,
+        })
+    }
+
+    /// The pod's annotations, when the runtime passes them. A runtime that passes them passes an empty set for a pod without.
+    ///
+    /// # Errors
+    /// Code 7 when the value is no object of texts.
+    pub fn annotations(&self) -> Result<Option<std::collections::BTreeMap<String, String>>, CniError> {
+        let Some(value) = Fields(self.runtime_config.clone()).get(POD_ANNOTATIONS).cloned() else {
+            return Ok(None);
+        };
+        serde_json::from_value(value).map(Some).map_err(|error| {
+            let text = format!("runtimeConfig key {POD_ANNOTATIONS} is no object of texts");
+            CniError::new(code::INVALID_CONFIG, text).details(error.to_string())
+        })
+    }
+
+    /// Whether a plugin type is done in process in a secondary network.
+    pub fn is_built_in(&self, kind: &str) -> bool {
+        self.builtins.is_none() || self.is_listed(kind)
+    }
+
+    /// Whether a plugin type is done in process in the primary network, too.
+    pub fn is_listed(&self, kind: &str) -> bool {
+        self.builtins.as_ref().is_some_and(|list| list.iter().any(|name| name == kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config =
+            MetaConfig::parse(r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fairlead"}"#).unwrap();
+        assert_eq!(config.conf_dir, PathBuf::from("/etc/cni/net.d"));
+        assert_eq!(config.agent_timeout, Duration::from_secs(30));
+        assert_eq!(config.annotations().unwrap(), None);
+        assert!(config.is_built_in("macvlan"));
+    }
+
+    #[test]
+    fn annotations_and_options_are_read() {
+        let config = MetaConfig::parse(
+            r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fairlead","Primary":"10-a.conflist","builtins":["sriov"],
+               "runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"a":"b"}}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.primary.as_deref(), Some("10-a.conflist"));
+        assert_eq!(config.annotations().unwrap().unwrap()["a"], "b");
+        assert!(config.is_built_in("sriov") && !config.is_built_in("macvlan"));
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        for (pair, word) in [
+            (r#""primary":"../x""#, "primary"),
+            (r#""agentTimeoutSeconds":"x""#, "agentTimeoutSeconds"),
+            (r#""builtins":"sriov""#, "builtins"),
+        ] {
+            let text = format!(r#"{{"cniVersion":"1.0.0","name":"f","type":"fairlead",{pair}}}"#);
+            let error = MetaConfig::parse(&text).unwrap_err();
+            assert!(error.msg.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! DEL of a pod: from its records alone. Neither agent nor API server nor configuration is needed.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{config::MetaConfig, open_engine, pod_of, primary};
+use crate::{
+    config::Injection,
+    engine::{Engine, Evidence, sweep_dead, undo_all, undo_upstream},
+    exec::{PluginEnv, find, run},
+    lock::sweep,
+    protocol::{
+        env::{Call, Verb},
+        error::CniError,
+    },
+};
+
+pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
+    let mut engine = open_engine(config)?;
+    let holder = format!("DEL of pod {} (sandbox {})", pod_of(call), call.container_id);
+    let lock = engine.lock_sandbox(&call.container_id, &holder)?;
+    let records = engine.store.of_sandbox(&call.container_id)?;
+    if records.is_empty() {
+        engine.store.forget_sandbox(&call.container_id)?;
+        let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok());
+        undo_upstream(&call.container_id, None, netns, &mut engine)?;
+        del_without_record(call, config, &engine)?;
+    } else {
+        undo_all(records, Evidence::Runtime(call.netns_path()), &mut engine)?;
+    }
+    drop(lock);
+    sweep_dead(&mut engine);
+    sweep(&engine.locks);
+    Ok(())
+}
+
+/// Without a record the pod is not ours, or all is done. The primary network's plugins are asked all the same, as the runtime
+/// would without us: whatever they hold for the sandbox is to be let go. When there is no primary network, nobody can hold any.
+fn del_without_record(call: &Call, config: &MetaConfig, engine: &Engine) -> Result<(), CniError> {
+    let Ok(network) = primary::load(config) else { return Ok(()) };
+    let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok()).unwrap_or(Path::new(""));
+    let env = PluginEnv {
+        container_id: call.container_id.clone(),
+        netns: netns.display().to_string(),
+        interface: call.interface.clone(),
+        args: call.args.to_string(),
+        path: call.path_text(),
+    };
+    let injection = Injection { capability_args: config.runtime_config.clone(), ..Injection::default() };
+    for plugin in network.plugins.iter().rev() {
+        let binary = find(&plugin.kind, &call.path)?;
+        let fields = injection.apply(&network, plugin)?;
+        run(&binary, Verb::Del, &env, &Value::Object(fields.0))?;
+    }
+    Ok(())
+}

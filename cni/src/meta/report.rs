@@ -1,0 +1,167 @@
+//! Telling the pod its interfaces: from results to the network-status annotation, which the agent publishes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::config::MetaConfig;
+use crate::{
+    agent_client,
+    agent_protocol::{Call, PlannedAttachment, PodRef, Report},
+    protocol::result::CniResult,
+    record::Record,
+    say::say,
+    status::NetworkStatus,
+};
+
+/// Where the device plugin leaves device-information files (device-information specification 1.1.0).
+const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
+/// The least time that publishing gets, however long the ADD has taken.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// Publishes the pod's interfaces. A failure is said and no more: the pod has its interfaces.
+pub(super) fn publish(
+    config: &MetaConfig,
+    pod: &PodRef,
+    container_id: &str,
+    records: &[Record],
+    wanted: &[PlannedAttachment],
+    start: Instant,
+) {
+    let networks = records.iter().flat_map(|record| {
+        let planned = record.order.checked_sub(1).and_then(|place| wanted.get(place));
+        let device_info = planned.and_then(|planned| device_info(Path::new(DEVICE_INFO), planned));
+        let result = record.result.clone().unwrap_or_default();
+        statuses(&record.network, record.order == 0, &result, device_info.as_ref())
+    });
+    let limit = config.agent_timeout.saturating_sub(start.elapsed()).max(LEAST);
+    let report = Report {
+        pod: pod.clone(),
+        container_id: container_id.to_owned(),
+        networks: networks.collect(),
+        deadline_ms: 0,
+    };
+    if let Err(error) = agent_client::call(&config.agent_socket, &Call::Report(report), limit) {
+        say(format_args!("pod {pod}: the network-status annotation could not be published: {error}"));
+    }
+}
+
+/// The entries of one attachment: one for each interface that is inside the sandbox. Addresses go to the interface that they
+/// name, those that name none to the last.
+fn statuses(
+    network: &str,
+    primary: bool,
+    result: &CniResult,
+    device_info: Option<&Value>,
+) -> Vec<NetworkStatus> {
+    let inside: Vec<usize> = result
+        .interfaces
+        .iter()
+        .enumerate()
+        .filter(|(_, i)| i.sandbox.is_some())
+        .map(|(place, _)| place)
+        .collect();
+    let gateway: Vec<String> = default_gateways(result);
+    let entry = |place: usize, first: bool, last: bool| {
+        let interface = &result.interfaces[place];
+        let belongs =
+            |at: Option<usize>| at == Some(place) || (last && at.is_none_or(|at| !inside.contains(&at)));
+        NetworkStatus {
+            name: network.to_owned(),
+            interface: interface.name.clone(),
+            ips: result
+                .ips
+                .iter()
+                .filter(|ip| belongs(ip.interface))
+                .map(|ip| ip.address.addr().to_string())
+                .collect(),
+            mac: interface.mac.clone().unwrap_or_default(),
+            mtu: interface.mtu.unwrap_or_default(),
+            default: primary && first,
+            dns: result.dns.clone(),
+            device_info: device_info.cloned(),
+            gateway: gateway.clone(),
+        }
+    };
+    let count = inside.len();
+    inside.iter().enumerate().map(|(n, place)| entry(*place, n == 0, n + 1 == count)).collect()
+}
+
+/// The gateways of the result's default routes. A default route without one has none to tell (upstream prints `<nil>`).
+fn default_gateways(result: &CniResult) -> Vec<String> {
+    let first = |v4: bool| result.ips.iter().filter_map(|ip| ip.gateway).find(|gw| gw.is_ipv4() == v4);
+    let defaults = result.routes.iter().filter(|route| route.dst.prefix_len() == 0);
+    let gateways = defaults.filter_map(|route| route.gw.or_else(|| first(route.dst.addr().is_ipv4())));
+    gateways.map(|gateway| gateway.to_string()).collect()
+}
+
+/// What the device plugin says about the attachment's device, if it has left a file.
+fn device_info(dir: &Path, planned: &PlannedAttachment) -> Option<Value> {
+    let (resource, device) = (planned.resource_name.as_ref()?, planned.device_id.as_ref()?);
+    let name = format!("{resource}-{device}-device.json").replace('/', "-");
+    let file: PathBuf = dir.join(name);
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn result(document: Value) -> CniResult {
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn the_primary_networks_entry_has_the_pods_side_and_its_gateway() {
+        let result = result(json!({
+            "interfaces": [{"name": "cni0"}, {"name": "veth1"}, {"name": "eth0", "mac": "m", "sandbox": "/ns"}],
+            "ips": [{"interface": 2, "address": "10.1.0.5/16", "gateway": "10.1.0.1"}],
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.9.0.0/16", "gw": "10.1.0.9"}]
+        }));
+        let entries = statuses("bridge-net", true, &result, None);
+        assert_eq!(
+            serde_json::to_value(&entries).unwrap(),
+            json!([{"name": "bridge-net", "interface": "eth0", "ips": ["10.1.0.5"], "mac": "m", "default": true,
+                    "dns": {}, "gateway": ["10.1.0.1"]}])
+        );
+    }
+
+    #[test]
+    fn addresses_go_to_the_interface_that_they_name_or_to_the_last() {
+        let result = result(json!({
+            "interfaces": [{"name": "a", "sandbox": "/ns"}, {"name": "b", "sandbox": "/ns"}],
+            "ips": [{"interface": 0, "address": "10.0.0.1/8"}, {"address": "10.0.0.2/8"}],
+            "routes": [{"dst": "0.0.0.0/0"}]
+        }));
+        let entries = statuses("n", false, &result, Some(&json!({"type": "pci"})));
+        assert_eq!(entries[0].ips, ["10.0.0.1"]);
+        assert_eq!(entries[1].ips, ["10.0.0.2"]);
+        assert!(entries.iter().all(|entry| !entry.default && entry.gateway.is_empty()));
+        assert_eq!(entries[0].device_info, Some(json!({"type": "pci"})));
+    }
+
+    #[test]
+    fn device_information_is_read_where_the_device_plugin_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("intel.com-sriov-0000:01:10.0-device.json");
+        fs::write(file, r#"{"type":"pci","version":"1.1.0"}"#).unwrap();
+        let mut planned = PlannedAttachment {
+            network: "n".into(),
+            interface: "net1".into(),
+            config: String::new(),
+            device_id: Some("0000:01:10.0".into()),
+            resource_name: Some("intel.com/sriov".into()),
+            capability_args: serde_json::Map::new(),
+            cni_args: serde_json::Map::new(),
+        };
+        assert_eq!(device_info(dir.path(), &planned).unwrap()["type"], "pci");
+        planned.device_id = Some("0000:01:10.1".into());
+        assert_eq!(device_info(dir.path(), &planned), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! Which networks a pod asks for, and with which device and configuration each is attached: parsing and pure decisions.
+//!
+//! [`annotation`] reads what the pod asks for, [`nad`] what a network is, [`devices`] what kubelet allocated to the pod,
+//! and [`plan`](plan::plan) puts the three together.
+
+pub mod annotation;
+pub mod devices;
+mod fields;
+pub mod nad;
+pub mod plan;
+mod syntax;

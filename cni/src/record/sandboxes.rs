@@ -1,0 +1,142 @@
+//! Which sandboxes may be dead, without reading every record.
+//!
+//! `<state>/sandboxes/<container ID>` is a symbolic link that leads nowhere; its text says where the sandbox's network
+//! namespace was, and which one it was. It is made before the sandbox's first record and goes after the last. Once in every
+//! boot, and so after an older build has worked here, these notes and those of devices are made up for from the records.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use super::{Record, SCHEMA, Store, failed, write_file};
+use crate::protocol::error::CniError;
+
+/// The file that tells in which boot every record was noted; it is there only while there are records. No container ID starts
+/// with a dot.
+const COMPLETE: &str = ".complete";
+
+impl Store {
+    /// Notes the sandbox of a record, before the record is written.
+    pub(super) fn note_sandbox(&self, record: &Record) -> Result<(), CniError> {
+        let file = self.sandboxes.join(&record.container_id);
+        let text = PathBuf::from(note(record));
+        if fs::read_link(&file).ok().as_ref() == Some(&text) {
+            return Ok(());
+        }
+        let place = || {
+            fs::create_dir_all(&self.sandboxes)?;
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            symlink(&text, &file)
+        };
+        place().map_err(|error| failed("make", &file, &error))
+    }
+
+    /// Forgets a sandbox, if it has no records any more.
+    ///
+    /// # Errors
+    /// Code 5, naming the file.
+    pub fn forget_sandbox(&self, container_id: &str) -> Result<(), CniError> {
+        if !self.files(&format!("{container_id}-"), ".json")?.is_empty() {
+            return Ok(());
+        }
+        let remove = |file: PathBuf| match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &file, &error)),
+            _ => Ok(()),
+        };
+        remove(self.sandboxes.join(container_id))?;
+        let Ok(entries) = fs::read_dir(&self.sandboxes) else { return Ok(()) };
+        let left: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        // Besides [`COMPLETE`] there is what a call left that was killed while it wrote that. Should another sandbox come right
+        // now, everything is only noted once more.
+        if left.iter().all(|name| name.as_encoded_bytes().starts_with(b".")) {
+            left.iter().try_for_each(|name| remove(self.sandboxes.join(name)))?;
+        }
+        Ok(())
+    }
+
+    /// Container IDs of the sandboxes whose namespace is not where it was. Their records tell for certain.
+    ///
+    /// # Errors
+    /// Code 5 when the folder cannot be read.
+    pub fn perhaps_dead(&self, boot_id: &str) -> Result<BTreeSet<String>, CniError> {
+        self.complete(boot_id)?;
+        let entries = match fs::read_dir(&self.sandboxes) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            Err(error) => return Err(failed("read", &self.sandboxes, &error)),
+        };
+        let mut dead = BTreeSet::new();
+        for entry in entries.flatten() {
+            let Ok(text) = fs::read_link(entry.path()) else { continue };
+            if !is_there(&text.to_string_lossy(), boot_id) {
+                dead.insert(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Container IDs of noted sandboxes that have no record: a call was killed before it wrote one.
+    ///
+    /// # Errors
+    /// Code 5 when a folder cannot be read.
+    pub fn noted_in_vain(&self) -> Result<Vec<String>, CniError> {
+        let Ok(entries) = fs::read_dir(&self.sandboxes) else { return Ok(Vec::new()) };
+        let mut vain = Vec::new();
+        for name in entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+            if name != COMPLETE && self.files(&format!("{name}-"), ".json")?.is_empty() {
+                vain.push(name);
+            }
+        }
+        Ok(vain)
+    }
+
+    /// Makes up for notes that are missing.
+    pub(super) fn complete(&self, boot_id: &str) -> Result<(), CniError> {
+        let file = self.sandboxes.join(COMPLETE);
+        let text = format!("{boot_id} {SCHEMA}\n");
+        if fs::read_to_string(&file).ok().as_ref() == Some(&text) {
+            return Ok(());
+        }
+        let records = self.all()?;
+        for record in &records {
+            self.note_sandbox(record)?;
+            let devices: Vec<String> = record.devices().collect();
+            for device in &devices {
+                self.note_device(device, record).map_err(|error| failed("make", &self.devices, &error))?;
+            }
+            // A DEL may have ended since the record was read.
+            if !self.has(&record.key()) {
+                self.release_devices(&devices, &record.key())?;
+                self.forget_sandbox(&record.container_id)?;
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        write_file(&file, text.as_bytes(), false).map_err(|error| failed("write", &file, &error))
+    }
+}
+
+fn note(record: &Record) -> String {
+    let id = record.netns;
+    format!("{} {} {} {}", record.boot_id, id.dev, id.inode, record.netns_path.display())
+}
+
+/// Whether the noted namespace is still at its path, as far as a look at the path tells. What cannot be looked at may be.
+fn is_there(note: &str, boot_id: &str) -> bool {
+    let mut parts = note.splitn(4, ' ');
+    let (boot, dev, inode, path) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let Some(path) = path.filter(|_| boot == Some(boot_id)) else { return false };
+    match fs::metadata(Path::new(path)) {
+        Ok(file) => {
+            dev == Some(file.dev().to_string().as_str()) && inode == Some(file.ino().to_string().as_str())
+        }
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}

@@ -1,0 +1,172 @@
+//! `testbed`: the stand-ins as commands.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use fairlead_testbed::{apiserver::ApiServer, cri::Runtime, images, kubectl, kubelet, scenario};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Stand-ins for a cluster on the emulated node.
+#[derive(Parser)]
+#[command(name = "testbed")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the Kubernetes API: pods, nodes, events, namespaces, network attachment definitions.
+    Apiserver(Apiserver),
+    /// Runs this node's pods, serves device plugins and PodResources, and schedules.
+    Kubelet(Kubelet),
+    /// Looks at and changes what the API server has, enters containers.
+    Kubectl(kubectl::Kubectl),
+    /// Makes container images from what this node has installed, and imports them.
+    Images(Images),
+    /// Plays the demo on this node.
+    Demo(Scenario),
+    /// Plays the demo's steps and further cases on this node, as tests.
+    Tests(Scenario),
+}
+
+#[derive(Args)]
+struct Apiserver {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// Writes a kubeconfig here.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Kubelet {
+    /// The node's name.
+    #[arg(long)]
+    node: String,
+    /// The API server.
+    #[arg(long, default_value = "http://127.0.0.1:6443")]
+    server: String,
+    /// Kubelet's folder: sockets, volumes.
+    #[arg(long, default_value = "/var/lib/kubelet")]
+    root: PathBuf,
+    /// The container runtime's socket.
+    #[arg(long, default_value = "/run/containerd/containerd.sock")]
+    cri: PathBuf,
+    /// Where containers' logs go.
+    #[arg(long, default_value = "/var/log/pods")]
+    logs: PathBuf,
+    /// Decides every random order; a random one is taken and printed when this is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
+struct Images {
+    /// Only lists the images that the runtime has.
+    #[arg(long)]
+    list: bool,
+    /// The container runtime's socket.
+    #[arg(long, default_value = "/run/containerd/containerd.sock")]
+    cri: PathBuf,
+}
+
+#[derive(Args)]
+struct Scenario {
+    /// Folder of the manifests that are played.
+    #[arg(long)]
+    manifests: PathBuf,
+    /// Folder for the parts' logs.
+    #[arg(long, default_value = "/var/log/fairlead-testbed")]
+    logs: PathBuf,
+    /// Decides the stand-in kubelet's random orders; a random one is taken when this is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Scenario {
+    /// Ends with the exit code that tells whether all went well.
+    async fn play(self, play: impl AsyncFnOnce(&scenario::Options) -> Result<bool>) -> Result<ExitCode> {
+        let seed = self.seed.unwrap_or_else(rand::random);
+        println!("random orders come from --seed {seed}");
+        let good = play(&scenario::Options { manifests: self.manifests, logs: self.logs, seed }).await?;
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("testbed: start of the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Apiserver(arguments) => apiserver(arguments).await.map(|()| ExitCode::SUCCESS),
+            Command::Kubelet(arguments) => kubelet(arguments).await.map(|()| ExitCode::SUCCESS),
+            Command::Kubectl(arguments) => kubectl::run(arguments).await,
+            Command::Images(arguments) => images(&arguments).await.map(|()| ExitCode::SUCCESS),
+            Command::Demo(scenario) => scenario.play(scenario::demo).await,
+            Command::Tests(scenario) => scenario.play(scenario::tests).await,
+        }
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn apiserver(arguments: Apiserver) -> Result<()> {
+    let server = ApiServer::start(arguments.listen)
+        .await
+        .with_context(|| format!("listen on {}", arguments.listen))?;
+    if let Some(path) = &arguments.kubeconfig {
+        server.write_kubeconfig(path).with_context(|| format!("write {}", path.display()))?;
+    }
+    tokio::select! {
+        () = server.serve() => Ok(()),
+        result = terminated() => result,
+    }
+}
+
+async fn kubelet(arguments: Kubelet) -> Result<()> {
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let config = kubelet::Config {
+        root: arguments.root,
+        runtime: arguments.cri,
+        log_root: arguments.logs,
+        ..kubelet::Config::usual(&arguments.node, &arguments.server, seed)
+    };
+    let mut kubelet = kubelet::Kubelet::start(config).await?;
+    tokio::select! {
+        () = kubelet.serve() => anyhow::bail!("a part of the stand-in kubelet ended by itself, see above"),
+        result = terminated() => result,
+    }
+}
+
+async fn images(arguments: &Images) -> Result<()> {
+    if arguments.list {
+        return images::list();
+    }
+    images::import(&Runtime::at(&arguments.cri)?).await
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn terminated() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! The cluster of a scenario: stand-ins, images, Fairlead's parts, and what is done with pods.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams},
+};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::{Options, hardware, nodestate::NodeState, shell::run};
+use crate::kubelet::client;
+
+pub(super) const NODE: &str = "node1";
+const SERVER: &str = "http://127.0.0.1:6443";
+const KUBECONFIG: &str = "/root/.kube/config";
+const CNI_BIN: &str = "/opt/cni/bin";
+const CNI_CONF: &str = "/etc/cni/net.d";
+/// How long anything may take to happen, under software emulation.
+const LIMIT: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A part of the cluster that runs as a process of its own.
+struct Part {
+    name: &'static str,
+    child: Child,
+}
+
+/// The cluster.
+pub(super) struct Cluster {
+    options: Options,
+    client: Client,
+    parts: Vec<Part>,
+    /// The node before the first pod.
+    pub(super) before: NodeState,
+}
+
+impl Cluster {
+    /// Sets everything up, from VFs to a ready node.
+    pub(super) async fn start(options: &Options) -> Result<Self> {
+        fs::create_dir_all(&options.logs).context("make the folder of logs")?;
+        hardware::prepare()?;
+        run_self(&["images"])?;
+        make_bridge()?;
+        install_cni(&options.manifests)?;
+        let mut cluster = Self {
+            client: client(SERVER)?,
+            options: options.clone(),
+            parts: Vec::new(),
+            before: NodeState::read()?,
+        };
+        let result = cluster.start_parts().await;
+        if let Err(error) = result {
+            cluster.show_logs();
+            cluster.stop().await;
+            return Err(error);
+        }
+        cluster.before = NodeState::read()?;
+        Ok(cluster)
+    }
+
+    async fn start_parts(&mut self) -> Result<()> {
+        self.start_part("apiserver", &["apiserver", "--kubeconfig", KUBECONFIG])?;
+        self.wait_until("the API server answers", async |cluster| {
+            cluster.nodes().list(&ListParams::default()).await.map(|_| Some(())).or(Ok(None))
+        })
+        .await?;
+        self.start_kubelet()?;
+        self.start_device_plugin()?;
+        self.start_agent()?;
+        self.apply("networks.yaml")?;
+        for resource in ["intel.com/sriov", "intel.com/sriov_dpdk"] {
+            self.wait_for_allocatable(resource, 2).await?;
+        }
+        self.wait_until("the agent listens", async |_| {
+            Ok(Path::new(fairlead_agent_socket()).exists().then_some(()))
+        })
+        .await
+    }
+
+    /// Starts kubelet.
+    pub(super) fn start_kubelet(&mut self) -> Result<()> {
+        let seed = self.options.seed.to_string();
+        self.start_part("kubelet", &["kubelet", "--node", NODE, "--seed", &seed])
+    }
+
+    /// Starts the device plugin with the scenario's pools.
+    pub(super) fn start_device_plugin(&mut self) -> Result<()> {
+        let config = self.options.manifests.join("pools.json");
+        self.start_part("device-plugin", &["--config-file", &config.to_string_lossy()])
+    }
+
+    /// Starts the agent.
+    pub(super) fn start_agent(&mut self) -> Result<()> {
+        self.start_part("agent", &["--node-name", NODE, "--kubeconfig", KUBECONFIG])
+    }
+
+    /// Starts a part; its output goes to a log that [`Cluster::show_logs`] shows.
+    fn start_part(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
+        let program = match name {
+            "device-plugin" => PathBuf::from("fairlead-device-plugin"),
+            "agent" => PathBuf::from("fairlead-agent"),
+            _ => std::env::current_exe()?,
+        };
+        let log = File::options().create(true).append(true).open(self.log(name))?;
+        let child = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        self.parts.push(Part { name, child });
+        Ok(())
+    }
+
+    /// Kills a part without giving it a chance to clean up.
+    pub(super) async fn kill_part(&mut self, name: &str) -> Result<()> {
+        let place = self.parts.iter().position(|part| part.name == name).context("no such part")?;
+        self.parts.remove(place).child.kill().await.context("kill")
+    }
+
+    /// Asks a part to end, of two of that name the older, and waits until it has.
+    pub(super) async fn end_part(&mut self, name: &str) -> Result<()> {
+        let place = self.parts.iter().position(|part| part.name == name).context("no such part")?;
+        let mut child = self.parts.remove(place).child;
+        let id = child.id().context("it has ended by itself")?;
+        run("kill", &["-TERM", &id.to_string()])?;
+        child.wait().await.map(drop).context("wait")
+    }
+
+    /// Ends all parts.
+    pub(super) async fn stop(&mut self) {
+        for mut part in self.parts.drain(..).rev() {
+            let _ = part.child.kill().await;
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.options.logs.join(format!("{name}.log"))
+    }
+
+    /// Prints the end of every part's log, for a step that failed.
+    pub(super) fn show_logs(&self) {
+        for part in &self.parts {
+            let text = fs::read_to_string(self.log(part.name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            println!("--- end of {} ---", self.log(part.name).display());
+            for line in &lines[lines.len().saturating_sub(25)..] {
+                println!("{line}");
+            }
+        }
+    }
+
+    pub(super) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    /// Creates what a manifest of the scenario holds.
+    pub(super) fn apply(&self, manifest: &str) -> Result<()> {
+        let file = self.options.manifests.join(manifest);
+        run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
+    }
+
+    /// Creates an object from a document.
+    pub(super) fn apply_document(&self, document: &Value) -> Result<()> {
+        let file = self.options.logs.join("document.yaml");
+        fs::write(&file, document.to_string())?;
+        run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
+    }
+
+    /// Capacity and allocatable of every resource of the node, as rows.
+    pub(super) async fn resources(&self) -> Result<Vec<(String, String, String)>> {
+        let status = self.nodes().get(NODE).await?.status.unwrap_or_default();
+        let allocatable = status.allocatable.unwrap_or_default();
+        let rows = status.capacity.unwrap_or_default().into_iter().map(|(name, capacity)| {
+            let allocatable = allocatable.get(&name).map(|quantity| quantity.0.clone()).unwrap_or_default();
+            (name, capacity.0, allocatable)
+        });
+        Ok(rows.collect())
+    }
+
+    pub(super) async fn wait_for_allocatable(&self, resource: &str, count: u32) -> Result<()> {
+        self.wait_until(&format!("allocatable {resource} is {count}"), async |cluster| {
+            let Ok(rows) = cluster.resources().await else { return Ok(None) };
+            let found = rows.iter().any(|(name, _, have)| name == resource && *have == count.to_string());
+            Ok(found.then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until a pod runs and is ready.
+    ///
+    /// # Errors
+    /// With the pod's last event when it does not.
+    pub(super) async fn wait_for_pod(&self, name: &str) -> Result<Pod> {
+        let ready = self
+            .wait_until(&format!("pod {name} is ready"), async |cluster| {
+                let pod = cluster.pods().get(name).await?;
+                let status = pod.status.clone().unwrap_or_default();
+                if status.phase.as_deref() == Some("Failed") {
+                    bail!("pod {name} failed: {}", status.message.unwrap_or_default());
+                }
+                let conditions = status.conditions.unwrap_or_default();
+                let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+                Ok(ready.then_some(pod))
+            })
+            .await;
+        match ready {
+            Ok(pod) => Ok(pod),
+            Err(error) => Err(error.context(self.events(name).await.join("; "))),
+        }
+    }
+
+    /// Texts of the events on a pod, oldest first.
+    pub(super) async fn events(&self, pod: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let Ok(list) = events.list(&ListParams::default()).await else { return Vec::new() };
+        let of_pod =
+            list.items.into_iter().filter(|event| event.involved_object.name.as_deref() == Some(pod));
+        of_pod
+            .map(|e| format!("{}: {}", e.reason.unwrap_or_default(), e.message.unwrap_or_default()))
+            .collect()
+    }
+
+    /// Waits for an event on a pod whose text has a word.
+    pub(super) async fn wait_for_event(&self, pod: &str, word: &str) -> Result<String> {
+        let found = self
+            .wait_until(&format!("an event of pod {pod} says \"{word}\""), async |cluster| {
+                Ok(cluster.events(pod).await.into_iter().find(|text| text.contains(word)))
+            })
+            .await;
+        match found {
+            Ok(text) => Ok(text),
+            Err(error) => Err(error.context(self.events(pod).await.join("; "))),
+        }
+    }
+
+    /// Deletes pods and waits until they are gone.
+    pub(super) async fn delete_pods(&self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let gone = self.pods().delete(name, &DeleteParams::default().grace_period(1)).await;
+            gone.map(drop).with_context(|| format!("delete pod {name}"))?;
+        }
+        for name in names {
+            let gone = self
+                .wait_until(&format!("pod {name} is gone"), async |cluster| {
+                    Ok(cluster.pods().get_opt(name).await?.is_none().then_some(()))
+                })
+                .await;
+            if let Err(error) = gone {
+                return Err(error.context(self.events(name).await.join("; ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a command in a pod.
+    pub(super) fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
+        let mut arguments = vec!["kubectl", "exec", pod, "--"];
+        arguments.extend(command);
+        run_self(&arguments).with_context(|| format!("in pod {pod}"))
+    }
+
+    /// The value of a variable that a pod's container was given.
+    pub(super) fn variable(&self, pod: &str, name: &str) -> Result<String> {
+        self.exec(pod, &["sh", "-c", &format!("printf %s \"${name}\"")])
+    }
+
+    /// Waits until `check` gives something.
+    pub(super) async fn wait_until<T>(
+        &self,
+        what: &str,
+        check: impl AsyncFn(&Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = check(self).await? {
+                return Ok(found);
+            }
+            if start.elapsed() > LIMIT {
+                return Err(anyhow!("waited {} s in vain: {what}", LIMIT.as_secs()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Where the agent listens by default.
+fn fairlead_agent_socket() -> &'static str {
+    "/run/fairlead/agent/agent.sock"
+}
+
+/// Runs another command of this program.
+fn run_self(arguments: &[&str]) -> Result<String> {
+    let program = std::env::current_exe()?;
+    run(&program.to_string_lossy(), arguments)
+}
+
+/// Makes the bridge of the primary network, which the reference plugin would make for the first pod and leave.
+fn make_bridge() -> Result<()> {
+    if Path::new("/sys/class/net/cni0").exists() {
+        return Ok(());
+    }
+    run("ip", &["link", "add", "cni0", "address", "02:fa:00:00:00:01", "type", "bridge"])?;
+    run("ip", &["address", "add", "10.22.0.1/16", "dev", "cni0"])?;
+    run("ip", &["link", "set", "cni0", "up"]).map(drop)
+}
+
+/// Puts the executable and both networks' configurations in place. The runtime sees ours first.
+fn install_cni(manifests: &Path) -> Result<()> {
+    let program = which("fairlead")?;
+    let (target, passing) = (Path::new(CNI_BIN).join("fairlead"), Path::new(CNI_BIN).join(".fairlead"));
+    fs::copy(&program, &passing).with_context(|| format!("copy {}", program.display()))?;
+    fs::set_permissions(&passing, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&passing, &target)?;
+    fs::create_dir_all(CNI_CONF)?;
+    for name in ["10-bridge.conflist", "00-fairlead.conflist"] {
+        let from = manifests.join(name);
+        fs::copy(&from, Path::new(CNI_CONF).join(name))
+            .with_context(|| format!("copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+fn which(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
+    found.with_context(|| format!("{program} is not on PATH: run this on the test bed's node"))
+}

@@ -1,0 +1,139 @@
+//! What is played on the emulated node: the demo's five steps, and further cases that go through the same cluster.
+//!
+//! Everything is real but the API server and kubelet, which are the stand-ins of this crate: device plugin, agent and CNI
+//! executable as they ship, containerd, the kernel's drivers, testpmd.
+
+mod cases;
+mod cluster;
+mod devices;
+mod hardware;
+mod nodestate;
+mod shell;
+mod steps;
+mod table;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use self::{cluster::Cluster, steps::Demo};
+
+/// How a scenario is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder of the manifests that are played (`deploy/examples/first-pods`).
+    pub manifests: PathBuf,
+    /// Folder for the parts' logs.
+    pub logs: PathBuf,
+    /// Decides the stand-in kubelet's random orders.
+    pub seed: u64,
+}
+
+/// Prints what happens, with the time since the start.
+struct Progress {
+    start: Instant,
+}
+
+impl Progress {
+    fn say(&self, text: &str) {
+        println!("[{:6.1} s] {text}", self.start.elapsed().as_secs_f64());
+    }
+
+    /// Says how an action ended and how long it took.
+    fn ended(&self, since: Instant, result: &Result<()>) {
+        let took = since.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => self.say(&format!("    ok ({took:.1} s)")),
+            Err(error) => self.say(&format!("    FAILED ({took:.1} s): {error:#}")),
+        }
+    }
+}
+
+/// Plays the demo. True when every step went well.
+///
+/// # Errors
+/// Only what keeps it from starting; a failed step is printed.
+pub async fn demo(options: &Options) -> Result<bool> {
+    let progress = Progress { start: Instant::now() };
+    let Some(mut demo) = set_up(&progress, options).await else { return Ok(false) };
+    for (number, step) in steps::ALL.iter().enumerate() {
+        let start = Instant::now();
+        println!();
+        progress.say(&format!("step {} of {}: {}", number + 1, steps::ALL.len(), step.title));
+        let result = demo.play(step).await;
+        progress.ended(start, &result);
+        if result.is_err() {
+            demo.cluster.show_logs();
+            demo.cluster.stop().await;
+            println!("\nThe demo failed in step {}.", number + 1);
+            return Ok(false);
+        }
+    }
+    demo.cluster.stop().await;
+    println!("\nThe pods' interfaces:\n\n{}", demo.table());
+    println!("{}", demo.throughput_line());
+    Ok(true)
+}
+
+/// Plays the demo's steps and all further cases as tests. True when all passed.
+///
+/// # Errors
+/// Only what keeps it from starting.
+pub async fn tests(options: &Options) -> Result<bool> {
+    let progress = Progress { start: Instant::now() };
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |name: &str, took: Duration, result: &Result<()>| {
+        let took = took.as_secs_f64();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("ok      {name} ({took:.1} s)");
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {name} ({took:.1} s): {error:#}");
+            }
+        }
+    };
+    let Some(mut demo) = set_up(&progress, options).await else {
+        println!("0 passed, 1 failed");
+        return Ok(false);
+    };
+    for step in steps::ALL {
+        let start = Instant::now();
+        let result = demo.play(step).await;
+        count(&format!("demo: {}", step.title), start.elapsed(), &result);
+        if result.is_err() {
+            demo.cluster.show_logs();
+        }
+    }
+    for case in cases::ALL {
+        let start = Instant::now();
+        let result = cases::play(case, &mut demo.cluster).await;
+        count(case.title, start.elapsed(), &result);
+        if result.is_err() {
+            demo.cluster.show_logs();
+        }
+    }
+    demo.cluster.stop().await;
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+async fn set_up(progress: &Progress, options: &Options) -> Option<Demo> {
+    let start = Instant::now();
+    progress.say("setting up: 4 VFs, two of them on vfio-pci; container images; stand-in API server and kubelet; Fairlead");
+    match Cluster::start(options).await {
+        Ok(cluster) => {
+            progress.ended(start, &Ok(()));
+            Some(Demo::new(cluster))
+        }
+        Err(error) => {
+            progress.ended(start, &Err(error));
+            None
+        }
+    }
+}
