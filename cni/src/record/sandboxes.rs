@@ -23,16 +23,22 @@ impl Store {
     pub(super) fn note_sandbox(&self, record: &Record) -> Result<(), CniError> {
         let file = self.sandboxes.join(&record.container_id);
         let text = PathBuf::from(note(record));
-        if fs::read_link(&file).ok().as_ref() == Some(&text) {
-            return Ok(());
-        }
         let place = || {
-            fs::create_dir_all(&self.sandboxes)?;
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            loop {
+                if fs::read_link(&file).ok().as_ref() == Some(&text) {
+                    return Ok(());
+                }
+                fs::create_dir_all(&self.sandboxes)?;
+                match fs::remove_file(&file) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                match symlink(&text, &file) {
+                    // Another call makes up for notes right now.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => return other,
+                }
             }
-            symlink(&text, &file)
         };
         place().map_err(|error| failed("make", &file, &error))
     }
@@ -119,7 +125,12 @@ impl Store {
         if records.is_empty() {
             return Ok(());
         }
-        write_file(&file, text.as_bytes(), false).map_err(|error| failed("write", &file, &error))
+        match write_file(&file, text.as_bytes(), false) {
+            // Another call has put the same text in its place, or has just removed all of it with the last sandbox: then
+            // everything is noted once more.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("write", &file, &error)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -136,6 +136,30 @@ fn notes_that_an_older_build_did_not_write_are_made_up_for_and_nothing_is_left_w
     }
 }
 
+#[test]
+fn calls_that_come_and_go_at_once_do_not_disturb_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = &Store::new(dir.path());
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            scope.spawn(move || {
+                let own = record(&format!("c{number}"), "net1", 1);
+                for _ in 0..100 {
+                    store.save(&own, false).unwrap();
+                    // For each it is another boot: all write down which one it is.
+                    store.perhaps_dead(&number.to_string()).unwrap();
+                    store.remove(&own).unwrap();
+                    store.forget_sandbox(&own.container_id).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.perhaps_dead("later").unwrap().len(), 0);
+    for folder in ["attachments", "sandboxes"] {
+        assert_eq!(fs::read_dir(dir.path().join(folder)).unwrap().count(), 0, "{folder}");
+    }
+}
+
 fn holding(device: &str) -> Work {
     let original = serde_json::json!({
         "by": "sriov", "address": device, "interface": "net1", "vf": {}, "change": {}, "netdev": null

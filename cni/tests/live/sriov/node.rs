@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::Command,
     sync::{Condvar, Mutex, OnceLock, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 
 use fairlead_kernel::{
     Link, LinkChange, Route,
-    route::{OperState, VfState},
+    route::{OperState, VfChange, VfState, VfVlan, VlanProtocol},
 };
 use serde_json::{Value, json};
 
@@ -105,15 +106,35 @@ impl Node {
         route.set_link(&link, change).unwrap();
     }
 
+    /// Gives the VF of this place its network device anew, whatever has become of that: udev names it as at first, and it gets
+    /// the address that it had, since a driver that is bound anew takes another one where the PF has none for it.
+    pub(crate) fn rebind(&self, place: usize) {
+        bind(&self.vfs[place], "none");
+        bind(&self.vfs[place], "igbvf");
+        self.set(place, &LinkChange { mac: self.before(place).link.unwrap().mac, ..LinkChange::default() });
+    }
+
+    /// Whether the VF of this place is as it was. udev may still be at work on a device that came home by itself.
+    fn becomes_clean(&self, place: usize) -> bool {
+        let limit = Instant::now() + Duration::from_secs(10);
+        while self.state(place) != self.before[place] {
+            if Instant::now() > limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        true
+    }
+
     /// Fails unless the VFs and our stores are as they were.
     pub(crate) fn assert_clean(&self) {
-        for (vf, before) in self.vfs.iter().zip(&self.before) {
-            let limit = Instant::now() + Duration::from_secs(10);
-            // udev may still be at work on a device that came home by itself.
-            while state(vf) != *before && Instant::now() < limit {
-                thread::sleep(Duration::from_millis(100));
-            }
-            assert_eq!(state(vf), *before, "{vf}");
+        for (place, vf) in self.vfs.iter().enumerate() {
+            assert!(
+                self.becomes_clean(place),
+                "{vf}: {:?} and not {:?}",
+                self.state(place),
+                self.before[place]
+            );
         }
         for folder in ["state/attachments", "state/devices", "networks/net"] {
             let left = fs::read_dir(self.bed.dir.path().join(folder)).into_iter().flatten().flatten();
@@ -127,12 +148,28 @@ impl Node {
     }
 }
 
+/// What a test that failed has left of a VF is put right, as far as it goes: the others still need it.
 impl Drop for Node {
     fn drop(&mut self) {
+        for place in 0..self.vfs.len() {
+            if thread::panicking() && !self.becomes_clean(place) {
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| self.start_afresh(place)));
+            }
+        }
         let (free, returned) = &FREE;
-        let clean = self.vfs.iter().zip(&self.before).filter(|(vf, before)| state(vf) == **before);
-        free.lock().unwrap_or_else(PoisonError::into_inner).extend(clean.map(|(vf, _)| vf.clone()));
+        free.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.vfs);
         returned.notify_all();
+    }
+}
+
+impl Node {
+    fn start_afresh(&self, place: usize) {
+        let VfState { spoof_check, trust, .. } = self.before[place].vf;
+        let vlan = Some(VfVlan { id: 0, qos: 0, proto: VlanProtocol::Dot1Q });
+        let (pf, index) = vf_place(&self.vfs[place]);
+        let change = VfChange { vlan, spoof_check, trust, ..VfChange::default() };
+        Route::open().unwrap().set_vf(pf.index, index, &change).unwrap();
+        self.rebind(place);
     }
 }
 
@@ -155,7 +192,7 @@ fn set_up(pf: &str) {
 }
 
 /// The PF's link and the VF's number on it.
-fn place(vf: &str) -> (Link, u32) {
+fn vf_place(vf: &str) -> (Link, u32) {
     let device = Path::new("/sys/bus/pci/devices").join(vf).join("physfn");
     let name = fs::read_dir(device.join("net")).unwrap().next().unwrap().unwrap().file_name();
     let link = Route::open().unwrap().link_by_name(name.to_str().unwrap()).unwrap().unwrap();
@@ -173,7 +210,7 @@ fn state(vf: &str) -> State {
         (link.index, link.running, link.carrier, link.oper_state) = (0, false, None, OperState::Unknown);
         link.permanent_mac = None;
     }
-    let (pf, index) = place(vf);
+    let (pf, index) = vf_place(vf);
     State { link, vf: route.vf(&pf, index).unwrap() }
 }
 

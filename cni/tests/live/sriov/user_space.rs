@@ -35,11 +35,7 @@ fn s22_s23_a_vf_in_user_space_is_set_up_through_its_pf_and_let_go_at_the_first_d
         let error = node.add("c1", &pod, &wanting).unwrap_err();
         assert!(error["msg"].as_str().unwrap().contains("user space"), "{error}");
     }
-    bind(vf, "igbvf");
-    let mac = node.state(0).link.unwrap().mac;
-    // A driver that is bound anew gives its VF another address where the PF has none for it.
-    node.set(0, &fairlead_kernel::LinkChange { mac: node.before(0).link.unwrap().mac, ..Default::default() });
-    assert!(mac.is_some());
+    node.rebind(0);
 }
 
 #[test]
@@ -56,9 +52,7 @@ fn s24_s25_s35_devices_that_cannot_be_handed_over_are_named() {
     says(&json!({"deviceID": "0000:01:00.0"}), ["0000:01:00.0", "virtual function"]);
     says(&json!({"deviceID": "mlx5_core.sf.2"}), ["mlx5_core.sf.2", "scalable function"]);
     let vf = &node.vfs[0];
-    let mac = node.before(0).link.unwrap().mac;
     bind(vf, "none");
     says(&json!({}), [vf, "driver"]);
-    bind(vf, "igbvf");
-    node.set(0, &fairlead_kernel::LinkChange { mac, ..Default::default() });
+    node.rebind(0);
 }
