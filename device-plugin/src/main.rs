@@ -9,6 +9,10 @@ use fairlead_device_plugin::Stop;
 use fairlead_device_plugin::args::{Args, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() -> ExitCode {
     // Thousands of devices are looked at again and again by several threads, of which nothing is to stay.
@@ -19,9 +23,12 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .with_max_level(args.log_level);
+    // What libraries trace, down to single frames of HTTP/2, would bury the rest.
+    let ours =
+        Targets::new().with_target("fairlead", args.log_level).with_default(Level::WARN.min(args.log_level));
     match args.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => log.finish().with(ours).init(),
+        LogFormat::Json => log.json().flatten_event(true).finish().with(ours).init(),
     }
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
