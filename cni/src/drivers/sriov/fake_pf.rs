@@ -47,7 +47,7 @@ pub(super) struct Node {
     pub(super) driver: Arc<Mutex<Driver>>,
     pub(super) host: Host,
     pub(super) pod: Pod,
-    _tree: SysfsTree,
+    tree: SysfsTree,
 }
 
 impl Node {
@@ -57,20 +57,30 @@ impl Node {
             tree.bind_vfio(&add_vf(&tree, index));
         }
         let driver = Arc::new(Mutex::new(Driver { vfs: (0..vfs).map(vf).collect(), ..Driver::default() }));
-        let recording = Recording::default();
-        let shared = Arc::clone(&driver);
-        recording.rule(move |kind, payload| answer(&mut shared.lock().unwrap(), kind, payload));
-        let route = Route::over(Box::new(recording));
-        let host = Host { route, netns: Netns::current().unwrap(), sys: tree.root() };
-        let pod = Route::over(Box::new(Recording::default()));
-        let pod = Pod { route: pod, netns: Netns::current().unwrap(), ipv6: crate::drivers::Ipv6::default() };
-        Self { driver, host, pod, _tree: tree }
+        let (host, pod) = hands(&driver, &tree);
+        Self { driver, host, pod, tree }
+    }
+
+    /// Host and pod as another call of the plugin has them, on the same PF.
+    pub(super) fn another_call(&self) -> (Host, Pod) {
+        hands(&self.driver, &self.tree)
     }
 
     /// What is set for every VF.
     pub(super) fn vfs(&self) -> Vec<Vf> {
         self.driver.lock().unwrap().vfs.clone()
     }
+}
+
+fn hands(driver: &Arc<Mutex<Driver>>, tree: &SysfsTree) -> (Host, Pod) {
+    let recording = Recording::default();
+    let driver = Arc::clone(driver);
+    recording.rule(move |kind, payload| answer(&mut driver.lock().unwrap(), kind, payload));
+    let route = Route::over(Box::new(recording));
+    let host = Host { route, netns: Netns::current().unwrap(), sys: tree.root() };
+    let pod = Route::over(Box::new(Recording::default()));
+    let pod = Pod { route: pod, netns: Netns::current().unwrap(), ipv6: crate::drivers::Ipv6::default() };
+    (host, pod)
 }
 
 /// The first bus has room for 64 VFs of igb's stride; the next bus takes the others, one after the other.

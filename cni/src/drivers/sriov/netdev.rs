@@ -178,14 +178,30 @@ impl NetdevState {
 
     /// Puts the device's own settings back and leaves it down. A VF that was removed, or taken to user space, by an operator
     /// meanwhile needs none.
+    ///
+    /// udev makes the device's former name an alternative one when it comes home under the pod's name, at any time: a name that
+    /// is taken is looked at again.
     pub(super) fn restore(&self, original: &Original, host: &mut Host) -> Result<(), CniError> {
-        let Some(link) = Self::at_home(original, host)? else { return Ok(()) };
+        for _ in 1..RENAMES {
+            match self.try_restore(original, host)? {
+                Err(error) if error.already_exists() => thread::sleep(PAUSE),
+                other => return other.map_err(kernel),
+            }
+        }
+        self.try_restore(original, host)?.map_err(kernel)
+    }
+
+    fn try_restore(
+        &self,
+        original: &Original,
+        host: &mut Host,
+    ) -> Result<Result<(), NetlinkError>, CniError> {
+        let Some(link) = Self::at_home(original, host)? else { return Ok(Ok(())) };
         // Older kernels rename only what is down; and addresses are taken while it is.
         let down = LinkChange { up: Some(false), ..LinkChange::default() };
         host.route.set_link(&link, &down).map_err(kernel)?;
-        // udev makes the device's former name an alternative one when it comes home under the pod's name.
         let altnames = self.altnames.as_ref().unwrap_or(&link.altnames);
-        // The name that it had may be among them then, which must be gone before it can be the name again.
+        // The name that it had may be among them, which must be gone before it can be the name again.
         let surplus = |name: &&String| !altnames.contains(name) || **name == self.name;
         for altname in link.altnames.iter().filter(surplus) {
             ignore_missing(host.route.del_altname(&link, altname))?;
@@ -199,14 +215,16 @@ impl NetdevState {
         let done = persist(&mut Announcements::default(), || {
             host.route.set_link(&link, &change).map(|()| Readiness::Done)
         });
-        done.map_err(|refusal| refusal.map_or_else(out_of_patience, kernel))?;
+        if let Err(refusal) = done {
+            return refusal.map(Err).ok_or_else(out_of_patience);
+        }
         for altname in altnames.iter().filter(|name| !link.altnames.contains(name)) {
             match host.route.add_altname(&link, altname) {
                 Err(error) if !error.already_exists() => return Err(kernel(error)),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Brings the device up if it was.

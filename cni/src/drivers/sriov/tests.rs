@@ -10,13 +10,17 @@ use super::{
 use crate::protocol::env::CniArgs;
 
 fn spec(node: &mut Node, keys: Value) -> Result<Spec, CniError> {
+    spec_in(&mut node.host, keys)
+}
+
+fn spec_in(host: &mut Host, keys: Value) -> Result<Spec, CniError> {
     let mut keys = keys;
     if keys.get("deviceID").is_none() {
         keys["deviceID"] = json!("0000:01:10.2");
     }
     let fields = serde_json::from_value(keys).unwrap();
     let args = CniArgs::default();
-    Spec::validate(Request { fields: &fields, interface: "net1", args: &args }, &mut node.host)
+    Spec::validate(Request { fields: &fields, interface: "net1", args: &args }, host)
 }
 
 /// ADD, what the VF has then, DEL.
@@ -96,6 +100,38 @@ fn s11_a_driver_that_is_busy_is_asked_again_but_not_for_ever() {
             done.is_ok_and(|()| node.vfs()[1].0[&1][..6] == [2, 0x11, 0x22, 0x33, 0x44, 0x55]) == is_done
         );
     }
+}
+
+#[test]
+fn s17_sixteen_vfs_of_one_pf_come_and_go_at_once() {
+    let node = Node::new(16);
+    let before = node.vfs();
+    let address = |index: u32| format!("0000:01:{:02x}.{}", 0x10 + index / 4, index % 4 * 2);
+    let add = |index: u32, mut host: Host, mut pod: Pod| {
+        let keys = json!({"deviceID": address(index), "vlan": 100 + index, "trust": "on"});
+        let spec = spec_in(&mut host, keys).unwrap();
+        let original = spec.prepare(&mut host).unwrap();
+        spec.attach(&original, &mut host, &mut pod).unwrap();
+        (original, host)
+    };
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..16)
+            .map(|index| {
+                let (host, pod) = node.another_call();
+                scope.spawn(move || add(index, host, pod))
+            })
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    for (index, vf) in node.vfs().iter().enumerate() {
+        assert_eq!((usize::from(vf.0[&12][8]), numbers(vf, 9)), (100 + index, vec![1]));
+    }
+    std::thread::scope(|scope| {
+        for (original, mut host) in made {
+            scope.spawn(move || assert_eq!(original.detach(&mut host, None), []));
+        }
+    });
+    assert_eq!(node.vfs(), before);
 }
 
 #[test]
