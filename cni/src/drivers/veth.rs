@@ -67,7 +67,8 @@ pub(super) fn mtu(kind: &str, request: Request<'_>) -> Result<Option<u32>, CniEr
 impl Pair {
     /// A pair that is not there yet.
     pub(super) fn choose(interface: &str) -> Self {
-        Self { interface: interface.into(), host_name: random_name(), host_mac: random_mac() }
+        // A bridge that nobody gave an address takes the lowest of its ports': not this one, while it has another port.
+        Self { interface: interface.into(), host_name: random_name(), host_mac: random_mac_from(0xfe) }
     }
 
     /// Makes the pair: the host's end is up and where it belongs, the pod's end is down.
@@ -241,7 +242,11 @@ pub(super) fn random_name() -> String {
 
 /// A hardware address of the local kind. One that is given is left alone by udev, and by a bridge that gets ports.
 pub(super) fn random_mac() -> Mac {
-    let [first, second, third, fourth, fifth, sixth, ..] = random().to_ne_bytes();
+    random_mac_from(random().to_ne_bytes()[0])
+}
+
+fn random_mac_from(first: u8) -> Mac {
+    let [second, third, fourth, fifth, sixth, ..] = random().to_ne_bytes();
     Mac::from([first & 0xfe | 2, second, third, fourth, fifth, sixth])
 }
 

@@ -139,7 +139,7 @@ fn a_bridge_that_is_there_is_used_as_it_is() {
     let config = network(&bed, &json!({"isGateway": true, "mtu": 1300}));
     let result = add(&bed, &config, "c1", &pod).unwrap();
     let now = bed.host.link("br0").unwrap();
-    assert_eq!((now.index, now.mtu, now.up), (before.index, 1450, true));
+    assert_eq!((now.index, now.mtu, now.up, now.mac), (before.index, 1450, true, before.mac));
     assert_eq!(bed.host.addresses("br0"), ["10.3.0.1/24", "fd03::1/64"]);
     assert_eq!(result["interfaces"][0]["mac"], json!(now.mac.unwrap().to_string()));
     assert_eq!((pod.link("net1").unwrap().mtu, bed.host.link(port(&result)).unwrap().mtu), (1300, 1300));
@@ -147,7 +147,30 @@ fn a_bridge_that_is_there_is_used_as_it_is() {
     let second = bed.pod();
     add(&bed, &config, "c2", &second).unwrap();
     del(&bed, &config, "c1", &pod);
-    assert_eq!(bed.host.link("br0").unwrap().mac, now.mac);
+    del(&bed, &config, "c2", &second);
+    assert_eq!(bed.host.link("br0").unwrap().mac, before.mac);
+}
+
+#[test]
+fn a_bridge_with_a_port_of_its_own_keeps_its_hardware_address() {
+    let Some(bed) = Bed::new("bridge with an uplink") else { return };
+    make_bridge(&bed, None);
+    let (bridge, uplink) = (bed.host.link("br0").unwrap(), bed.host.link("uplink0").unwrap());
+    let join = LinkChange {
+        mac: Some("02:ff:ff:ff:ff:ff".parse().unwrap()),
+        master: Some(bridge.index),
+        ..LinkChange::default()
+    };
+    bed.host.route().set_link(&uplink, &join).unwrap();
+    let before = bed.host.link("br0").unwrap().mac;
+    for keys in [json!({}), json!({"isGateway": true})] {
+        let pod = bed.pod();
+        let config = network(&bed, &keys);
+        add(&bed, &config, "c1", &pod).unwrap();
+        assert_eq!(bed.host.link("br0").unwrap().mac, before, "{keys}");
+        del(&bed, &config, "c1", &pod);
+        assert_eq!(bed.host.link("br0").unwrap().mac, before, "{keys}");
+    }
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn decide(there: &[IpNet], wanted: &IpNet, force: bool) -> Step {
     }
 }
 
-/// Gives a link of the host these addresses.
+/// Gives a link of the host these addresses, and with them for good the hardware address that `link` says.
 pub(super) fn serve(link: &Link, wanted: &[IpNet], force: bool, host: &mut Host) -> Result<(), CniError> {
     for net in wanted {
         let there: Vec<IpNet> =
@@ -135,7 +135,7 @@ fn replace(link: &Link, net: &IpNet, in_the_way: &[IpNet], host: &mut Host) -> R
         _ => {}
     }
     // A bridge that was never given its address takes that of one of its ports, another one as they come and go: pods would
-    // lose their gateway.
+    // lose their gateway. The host forgets its neighbours there with this, so it is not done for every pod.
     let same = LinkChange { mac: link.mac, ..LinkChange::default() };
     host.route.set_link(link, &same).map_err(kernel)
 }

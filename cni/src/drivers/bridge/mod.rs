@@ -172,13 +172,15 @@ impl Spec {
             true => original.pair.host_end(host)?,
             false => original.pair.await_up(host)?,
         };
-        let bridge = match lan::of_port(&port, &self.settings.bridge, host)? {
+        let mut bridge = match lan::of_port(&port, &self.settings.bridge, host)? {
             Some(bridge) => bridge,
             None => {
                 let text = format!("{} was taken out of it; the runtime will try again", port.name);
                 return Err(CniError::new(code::TRY_AGAIN, text));
             }
         };
+        // Before it had the port.
+        let mac = result.interfaces.first().and_then(|bridge| bridge.mac.as_ref()?.parse().ok());
         let addresses = gateway::addresses(result);
         if self.settings.gateway && !addresses.is_empty() {
             let has = |v4: bool| addresses.iter().any(|net| net.addr().is_ipv4() == v4);
@@ -189,11 +191,14 @@ impl Spec {
                     result.interfaces.push(veth::reported(&link));
                     link
                 }
-                None => bridge.clone(),
+                None => Link { mac: mac.or(bridge.mac), ..bridge.clone() },
             };
             gateway::serve(&link, &addresses, self.settings.force_address, host)?;
         }
-        // A bridge that others made may have another address since it has the port.
+        // A bridge that others made may have another address since it has the port, unless it was given its own back.
+        if mac != bridge.mac {
+            bridge = lan::of_port(&port, &self.settings.bridge, host)?.unwrap_or(bridge);
+        }
         if let Some(reported) = result.interfaces.first_mut() {
             *reported = veth::reported(&bridge);
         }
