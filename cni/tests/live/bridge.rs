@@ -143,7 +143,7 @@ fn a_bridge_that_is_there_is_used_as_it_is() {
     assert_eq!(bed.host.addresses("br0"), ["10.3.0.1/24", "fd03::1/64"]);
     assert_eq!(result["interfaces"][0]["mac"], json!(now.mac.unwrap().to_string()));
     assert_eq!((pod.link("net1").unwrap().mtu, bed.host.link(port(&result)).unwrap().mtu), (1300, 1300));
-    // From now on it keeps its address, whatever ports it has.
+    // It keeps its hardware address, whatever ports it has.
     let second = bed.pod();
     add(&bed, &config, "c2", &second).unwrap();
     del(&bed, &config, "c1", &pod);
@@ -321,7 +321,7 @@ fn vlans_are_kept_apart_and_have_gateways_of_their_own() {
     let mut failing = network(&bed, &keys);
     failing["ipam"] =
         json!({"type": "static", "addresses": [{"address": "10.3.0.5/24"}, {"address": "10.4.0.5/24"}]});
-    let (first, second, trunk) = (bed.pod(), bed.pod(), bed.pod());
+    let (first, second) = (bed.pod(), bed.pod());
     let error = add(&bed, &failing, "c1", &first).unwrap_err();
     assert!(message(&error).contains("br0.100"), "{error}");
     assert_eq!(bed.host_state(), before);
@@ -338,9 +338,14 @@ fn vlans_are_kept_apart_and_have_gateways_of_their_own() {
         vlans(&bed, port(&result)),
         [PortVlan { ids: 1..=1, pvid: false, untagged: true }, PortVlan::access(200)]
     );
-    let tagged = json!({"vlanTrunk": [{"minID": 10, "maxID": 11}, {"id": 100}], "ipam": {}});
-    let result = add(&bed, &network(&bed, &tagged), "c3", &trunk).unwrap();
-    let ids: Vec<u16> = vlans(&bed, port(&result)).iter().map(|vlan| *vlan.ids.start()).collect();
-    assert_eq!(ids, [10, 11, 100]);
-    assert!(vlans(&bed, port(&result)).iter().all(|vlan| !vlan.pvid && !vlan.untagged));
+    let trunk = json!([{"minID": 10, "maxID": 11}, {"id": 100}]);
+    let tagged = [10, 11, 100].map(|id| PortVlan::tagged(id..=id));
+    for (number, vlan, native) in [("c3", 0, 1), ("c4", 7, 7)] {
+        let keys = json!({"vlan": vlan, "vlanTrunk": trunk, "ipam": {}});
+        let pod = bed.pod();
+        let result = add(&bed, &network(&bed, &keys), number, &pod).unwrap();
+        let mut wanted = vec![PortVlan::access(native)];
+        wanted.extend(tagged.clone());
+        assert_eq!(vlans(&bed, port(&result)), wanted);
+    }
 }

@@ -5,10 +5,7 @@ use fairlead_kernel::{
     route::{PeerEnd, PortChange, PortVlan},
 };
 
-use super::{
-    Original,
-    settings::{Settings, Vlans},
-};
+use super::{Original, settings::Settings};
 use crate::{
     drivers::{Host, kernel, veth},
     protocol::error::{CniError, code},
@@ -21,7 +18,7 @@ pub(super) fn is_bridge(link: &Link) -> bool {
 
 /// Says when a bridge that is there will not keep the network's VLANs apart: it is used as it is, as upstream's plugin does.
 pub(super) fn advise(bridge: &Link, settings: &Settings) {
-    if settings.vlans != Vlans::Default && bridge.vlan_filtering == Some(false) {
+    if settings.has_vlans() && bridge.vlan_filtering == Some(false) {
         let name = &bridge.name;
         say(format_args!(
             "bridge {name} does not keep VLANs apart, so keys \"vlan\" and \"vlanTrunk\" have no effect: run \
@@ -55,7 +52,7 @@ pub(super) fn find_or_make(
 
 fn make(settings: &Settings, original: &Original, host: &mut Host) -> Result<Link, CniError> {
     let name = &settings.bridge;
-    let kind = if settings.vlans == Vlans::Default { LinkKind::Bridge } else { LinkKind::VlanBridge };
+    let kind = if settings.has_vlans() { LinkKind::VlanBridge } else { LinkKind::Bridge };
     let mac = Some(original.bridge_mac);
     let made = host.route.add_link(&NewLink { mtu: settings.mtu, mac, ..NewLink::new(name.clone(), kind) });
     match made {
@@ -122,7 +119,8 @@ pub(super) fn vlan_gateway(
 }
 
 fn enter_vlan(settings: &Settings, port: &Link, host: &mut Host) -> Result<(), CniError> {
-    let vlans: Vec<PortVlan> = settings.port_vlans();
+    // Not in those of a trunk.
+    let vlans = settings.vlan.map(PortVlan::access).into_iter().collect();
     let enter = Change::set_port(port, &PortChange { vlans, ..PortChange::default() });
     let changes = if settings.keep_default_vlan { vec![enter] } else { vec![leave_all_vlans(port), enter] };
     host.route.batch(&changes).into_iter().collect::<Result<(), _>>().map_err(kernel)

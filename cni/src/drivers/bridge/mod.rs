@@ -12,7 +12,7 @@ mod settings;
 use fairlead_kernel::{Link, Mac, Request as Change, route::PortChange};
 use serde::{Deserialize, Serialize};
 
-use self::settings::{Settings, Vlans};
+use self::settings::Settings;
 use super::{
     Attached, Difference, Host, Pod, Request, kernel,
     veth::{self, Ends, Pair},
@@ -138,7 +138,7 @@ impl Spec {
 
     fn set_port(&self, port: &Link, host: &mut Host) -> Result<(), CniError> {
         let mut changes = Vec::new();
-        if self.settings.vlans != Vlans::Default && !self.settings.keep_default_vlan {
+        if self.settings.has_vlans() && !self.settings.keep_default_vlan {
             changes.push(lan::leave_all_vlans(port));
         }
         let change = PortChange {

@@ -13,15 +13,16 @@ use crate::{
 /// The highest VLAN number (IEEE 802.1Q; 4095 is reserved).
 const HIGHEST: u16 = 4094;
 
-/// Which VLANs the port is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Vlans {
-    /// Nothing is asked for: those that the bridge gives new ports.
-    Default,
-    /// One, of which the pod knows nothing.
-    Access(u16),
-    /// Several, with tags.
-    Trunk(Vec<RangeInclusive<u16>>),
+/// The VLAN of frames without tag in a trunk, unless the network names another.
+const NATIVE: u16 = 1;
+
+/// Which VLANs the port is in. When nothing is asked for, those that the bridge gives new ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Vlans {
+    /// One of which the pod knows nothing.
+    pub(super) native: Option<u16>,
+    /// Others, with tags.
+    pub(super) tagged: Vec<RangeInclusive<u16>>,
 }
 
 /// Keys of the configuration, with upstream's defaults.
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     /// Of the bridge, not of the port.
     pub(super) promisc: bool,
     pub(super) isolated: bool,
+    /// Key `vlan`.
+    pub(super) vlan: Option<u16>,
     pub(super) vlans: Vlans,
     pub(super) keep_default_vlan: bool,
     /// The bridge has the gateways' addresses.
@@ -57,6 +60,7 @@ impl Settings {
         let flag = |key: &str| Ok::<bool, CniError>(fields.flag(key)?.unwrap_or(false));
         let default_gateway = flag("isDefaultGateway")?;
         let name = fields.text("bridge")?.filter(|name| !name.is_empty());
+        let vlan = vlan(fields)?;
         let settings = Self {
             bridge: name.unwrap_or("cni0").to_owned(),
             mtu: veth::mtu("bridge", request)?,
@@ -64,7 +68,8 @@ impl Settings {
             hairpin: flag("hairpinMode")?,
             promisc: flag("promiscMode")?,
             isolated: flag("portIsolation")?,
-            vlans: vlans(fields)?,
+            vlan,
+            vlans: vlans(vlan, fields)?,
             keep_default_vlan: flag("preserveDefaultVlan")?,
             gateway: default_gateway || flag("isGateway")?,
             default_gateway,
@@ -92,19 +97,19 @@ impl Settings {
 
     /// VLANs that the port is put into.
     pub(super) fn port_vlans(&self) -> Vec<PortVlan> {
-        match &self.vlans {
-            Vlans::Default => Vec::new(),
-            Vlans::Access(id) => vec![PortVlan::access(*id)],
-            Vlans::Trunk(ranges) => ranges.iter().cloned().map(PortVlan::tagged).collect(),
-        }
+        let native = self.vlans.native.map(PortVlan::access);
+        native.into_iter().chain(self.vlans.tagged.iter().cloned().map(PortVlan::tagged)).collect()
+    }
+
+    /// Whether the network asks for VLANs.
+    pub(super) fn has_vlans(&self) -> bool {
+        self.vlans != Vlans::default()
     }
 
     /// The link of the host that is the gateway of a VLAN.
     pub(super) fn vlan_gateway(&self) -> Option<String> {
-        match self.vlans {
-            Vlans::Access(id) if self.gateway && self.has_ipam => Some(format!("{}.{id}", self.bridge)),
-            _ => None,
-        }
+        let id = self.vlan.filter(|_| self.gateway && self.has_ipam)?;
+        Some(format!("{}.{id}", self.bridge))
     }
 }
 
@@ -120,21 +125,23 @@ fn invalid(text: impl AsRef<str>) -> CniError {
     CniError::new(code::INVALID_CONFIG, format!("bridge: {}", text.as_ref()))
 }
 
-/// `vlan` (0 is as absent) or `vlanTrunk`.
-fn vlans(fields: &Fields) -> Result<Vlans, CniError> {
+/// `vlan`: 0 is as absent.
+fn vlan(fields: &Fields) -> Result<Option<u16>, CniError> {
     let id = fields.number("vlan")?.unwrap_or(0);
     let id = u16::try_from(id).ok().filter(|id| *id <= HIGHEST);
     let id = id.ok_or_else(|| invalid(format!("key \"vlan\" must be from 0 to {HIGHEST}")))?;
+    Ok((id != 0).then_some(id))
+}
+
+/// `vlan`, `vlanTrunk`, or both: frames without tag belong to the one.
+fn vlans(vlan: Option<u16>, fields: &Fields) -> Result<Vlans, CniError> {
     let mut ids = BTreeSet::new();
     for item in fields.objects("vlanTrunk")? {
         ids.extend(trunk_item(&item)?);
     }
-    match (id, ids.is_empty()) {
-        (0, true) => Ok(Vlans::Default),
-        (0, false) => Ok(Vlans::Trunk(ranges(&ids))),
-        (_, true) => Ok(Vlans::Access(id)),
-        (_, false) => Err(invalid("keys \"vlan\" and \"vlanTrunk\" exclude each other")),
-    }
+    let native = vlan.or((!ids.is_empty()).then_some(NATIVE));
+    ids.retain(|id| Some(*id) != native);
+    Ok(Vlans { native, tagged: ranges(&ids) })
 }
 
 /// `{"minID": a, "maxID": b}`, `{"id": c}`, or both in one.
@@ -186,7 +193,7 @@ mod tests {
         let settings = parse(json!({})).unwrap();
         assert_eq!(
             (settings.bridge.as_str(), settings.mtu, &settings.vlans),
-            ("cni0", None, &Vlans::Default)
+            ("cni0", None, &Vlans::default())
         );
         assert!(
             !settings.gateway && !settings.keep_default_vlan && settings.dad.is_none() && !settings.has_ipam
@@ -208,7 +215,19 @@ mod tests {
     fn a_trunk_is_as_few_ranges_as_possible() {
         let trunk = json!([{"minID": 100, "maxID": 102}, {"id": 103}, {"minID": 5, "maxID": 5, "id": 4094}]);
         let settings = parse(json!({"vlanTrunk": trunk})).unwrap();
-        assert_eq!(settings.vlans, Vlans::Trunk(vec![5..=5, 100..=103, 4094..=4094]));
+        assert_eq!(settings.vlans.tagged, [5..=5, 100..=103, 4094..=4094]);
+    }
+
+    #[test]
+    fn frames_without_tag_have_the_vlan_or_in_a_trunk_number_1() {
+        let vlans = |config| parse(config).unwrap().vlans;
+        let trunk = json!([{"minID": 1, "maxID": 4}]);
+        assert_eq!(vlans(json!({"vlan": 7})), Vlans { native: Some(7), tagged: Vec::new() });
+        assert_eq!(vlans(json!({"vlanTrunk": trunk})), Vlans { native: Some(1), tagged: vec![2..=4] });
+        assert_eq!(
+            vlans(json!({"vlan": 3, "vlanTrunk": trunk})),
+            Vlans { native: Some(3), tagged: vec![1..=2, 4..=4] }
+        );
     }
 
     #[test]
@@ -218,6 +237,7 @@ mod tests {
         assert_eq!(name(json!({"vlan": 7, "isGateway": true, "ipam": ipam})).as_deref(), Some("cni0.7"));
         assert_eq!(name(json!({"vlan": 7, "isGateway": true})), None);
         assert_eq!(name(json!({"isGateway": true, "ipam": ipam})), None);
+        assert_eq!(name(json!({"vlanTrunk": [{"id": 7}], "isGateway": true, "ipam": ipam})), None);
     }
 
     #[test]
@@ -234,7 +254,6 @@ mod tests {
         for (config, words) in [
             (json!({"vlan": 4095}), vec!["vlan", "4094"]),
             (json!({"vlan": -1}), vec!["vlan"]),
-            (json!({"vlan": 5, "vlanTrunk": [{"id": 6}]}), vec!["vlan", "vlanTrunk"]),
             (json!({"vlanTrunk": [{"id": 0}]}), vec!["vlanTrunk", "id"]),
             (json!({"vlanTrunk": [{"minID": 9, "maxID": 8}]}), vec!["minID", "above"]),
             (json!({"vlanTrunk": [{"maxID": 8}]}), vec!["minID", "maxID"]),
