@@ -69,6 +69,7 @@ impl Alone<'_> {
             engine.sriov_cni = States::new(dir);
         }
         let call = self.call;
+        engine.own_netns = call.own_netns;
         let holder = format!("{} of {} for container {}", call.verb, self.kind, call.container_id);
         // Another one than the meta plugin's, which may have called us.
         let lock = engine.lock_alone(self.kind, &call.container_id, &call.interface, &holder)?;

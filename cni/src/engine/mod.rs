@@ -81,6 +81,8 @@ pub struct Engine {
     pub boot_id: String,
     /// What upstream's sriov-cni noted.
     pub sriov_cni: States,
+    /// Whether a sandbox may be the host's own namespace (`CNI_NETNS_OVERRIDE`).
+    pub own_netns: bool,
 }
 
 impl Engine {
@@ -98,6 +100,7 @@ impl Engine {
             locks: run_dir.join("locks"),
             boot_id: boot_id.trim().to_owned(),
             sriov_cni: States::default(),
+            own_netns: false,
         })
     }
 
@@ -132,7 +135,7 @@ impl Engine {
         let netns =
             Netns::open(path).map_err(|error| invalid(format!("CNI_NETNS: {}", kernel(error).msg)))?;
         let id = netns.id().map_err(kernel)?;
-        if id == self.host.netns.id().map_err(kernel)? {
+        if !self.own_netns && id == self.host.netns.id().map_err(kernel)? {
             return Err(invalid(format!(
                 "CNI_NETNS {} is the host's own network namespace: pods with hostNetwork get no networks",
                 path.display()

@@ -58,6 +58,20 @@ fn p10_p11_p13_a_namespace_may_be_gone_at_del_and_must_not_be_our_own() {
 }
 
 #[test]
+fn p13_the_hosts_own_namespace_is_worked_on_where_the_caller_says_so() {
+    let Some(bed) = Bed::new("the host's own namespace") else { return };
+    let before = bed.host_state();
+    let config = bed.macvlan("10.1.2.0/24");
+    assert_eq!(bed.call("macvlan", "ADD", &config, "c1", &bed.host.path()).unwrap_err()["code"], 8);
+    assert_eq!(bed.host_state(), before);
+    bed.call_on_host("macvlan", "ADD", &config).unwrap();
+    assert_eq!(bed.host.addresses("net1"), ["10.1.2.2/24"]);
+    bed.call_on_host("macvlan", "DEL", &config).unwrap();
+    assert_eq!(bed.host_state(), before);
+    assert_eq!(bed.reserved(), Vec::<String>::new());
+}
+
+#[test]
 fn a_second_add_is_refused_and_leaves_the_first_alone() {
     let Some(bed) = Bed::new("second ADD") else { return };
     let (pod, config) = (bed.pod(), bed.macvlan("10.1.2.0/24"));

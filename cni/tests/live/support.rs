@@ -34,6 +34,8 @@ struct Around<'a> {
     path: &'a Path,
     /// `CNI_ARGS`.
     args: &'a str,
+    /// Other variables.
+    env: &'a [(&'a str, &'a str)],
 }
 
 /// A fresh network namespace, at a path as runtimes make them; it ends with this value, and leaves an ordinary file.
@@ -239,7 +241,14 @@ impl Bed {
         netns: &Path,
     ) -> Result<Value, Value> {
         let path = self.dir.path().join("plugins");
-        self.call_within(Around { path: &path, args: "" }, plugin, verb, config, container, netns)
+        self.call_within(Around { path: &path, args: "", env: &[] }, plugin, verb, config, container, netns)
+    }
+
+    /// The same in the host's namespace for the host's own, as `CNI_NETNS_OVERRIDE` allows.
+    pub(crate) fn call_on_host(&self, plugin: &str, verb: &str, config: &Value) -> Result<Value, Value> {
+        let path = self.dir.path().join("plugins");
+        let around = Around { path: &path, args: "", env: &[("CNI_NETNS_OVERRIDE", "1")] };
+        self.call_within(around, plugin, verb, config, "c1", &self.host.path())
     }
 
     /// The same with `CNI_ARGS`.
@@ -253,7 +262,7 @@ impl Bed {
         args: &str,
     ) -> Result<Value, Value> {
         let path = self.dir.path().join("plugins");
-        self.call_within(Around { path: &path, args }, plugin, verb, config, container, netns)
+        self.call_within(Around { path: &path, args, env: &[] }, plugin, verb, config, container, netns)
     }
 
     fn call_within(
@@ -277,6 +286,7 @@ impl Bed {
                 .env("CNI_NETNS", netns)
                 .env("CNI_ARGS", around.args)
                 .env("CNI_PATH", around.path)
+                .envs(around.env.iter().copied())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
