@@ -125,7 +125,8 @@ fn what_tuning_cannot_do_changes_nothing() {
 fn chained_plugins_need_a_result_before_them_and_an_interface() {
     let Some(bed) = Bed::new("chained plugins alone") else { return };
     let pod = bed.pod();
-    for (kind, keys) in [("tuning", json!({})), ("sbr", json!({})), ("vrf", json!({"vrfname": "blue"}))] {
+    let keys = [("tuning", json!({"mtu": 1400})), ("sbr", json!({})), ("vrf", json!({"vrfname": "blue"}))];
+    for (kind, keys) in keys {
         let mut config = after(&json!(null), kind, &keys);
         let error = bed.call(kind, "ADD", &config, "c1", &pod.path()).unwrap_err();
         let words = if kind == "sbr" { "must be called as chained plugin" } else { "prevResult" };
@@ -138,6 +139,27 @@ fn chained_plugins_need_a_result_before_them_and_an_interface() {
             bed.call(kind, "DEL", &config, "c1", netns).unwrap();
         }
     }
+}
+
+#[test]
+fn x7_kernel_settings_need_no_interface() {
+    let Some(bed) = Bed::new("tuning without interface") else { return };
+    let pod = bed.pod();
+    // A device in user space.
+    let result = json!({"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": pod.path()}],
+        "ips": [{"address": "10.1.1.5/24", "interface": 0}]});
+    let mut config = after(&result, "tuning", &json!({"sysctl": {"net.ipv4.ip_forward": "1"}}));
+    config["strictCheck"] = json!(true);
+    let before = sysctl_of(&pod, "net/ipv4/ip_forward");
+    let tuned = bed.call("tuning", "ADD", &config, "c1", &pod.path()).unwrap();
+    assert_eq!((&tuned["interfaces"], &tuned["ips"]), (&result["interfaces"], &result["ips"]));
+    assert_eq!(sysctl_of(&pod, "net/ipv4/ip_forward"), "1");
+    bed.call("tuning", "CHECK", &config, "c1", &pod.path()).unwrap();
+    sysctl::set(Some(&pod.netns()), "net/ipv4/ip_forward", "0").unwrap();
+    let error = bed.call("tuning", "CHECK", &config, "c1", &pod.path()).unwrap_err();
+    assert!(error["msg"].as_str().unwrap().contains("ip_forward"), "{error}");
+    bed.call("tuning", "DEL", &config, "c1", &pod.path()).unwrap();
+    assert_eq!(sysctl_of(&pod, "net/ipv4/ip_forward"), before);
 }
 
 #[test]

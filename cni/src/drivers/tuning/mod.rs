@@ -73,6 +73,10 @@ struct Properties {
 }
 
 impl Properties {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Those of `link` that are given here.
     fn of(&self, link: &Link) -> Self {
         Self {
@@ -119,7 +123,12 @@ impl Spec {
     }
 
     pub(super) fn prepare(&self, pod: &mut Pod) -> Result<Original, CniError> {
-        let link = pod_link(pod, &self.interface, "tuning")?;
+        let set = self.settings.link.clone();
+        // A device in user space has no link, and kernel settings need none.
+        let before = match set.is_empty() {
+            true => Properties::default(),
+            false => set.of(&pod_link(pod, &self.interface, "tuning")?),
+        };
         let keys: Vec<&str> = self.settings.sysctls.iter().map(|sysctl| sysctl.path.as_str()).collect();
         let read = sysctl::get_all(Some(&pod.netns), &keys).map_err(kernel)?;
         let mut sysctls = Vec::new();
@@ -138,8 +147,7 @@ impl Spec {
             };
             sysctls.push(Sysctl { key: wanted.path.clone(), before, set: wanted.value.clone() });
         }
-        let set = self.settings.link.clone();
-        Ok(Original { interface: self.interface.clone(), sysctls, before: set.of(&link), set })
+        Ok(Original { interface: self.interface.clone(), sysctls, before, set })
     }
 
     pub(super) fn attach(
@@ -154,10 +162,13 @@ impl Spec {
         for done in sysctl::set_all(Some(&pod.netns), &settings).map_err(kernel)? {
             done.map_err(kernel).map_err(context)?;
         }
+        let mut result = previous.clone();
+        if original.set.is_empty() {
+            return Ok(result);
+        }
         let link = pod_link(pod, &self.interface, "tuning")?;
         original.set.apply(pod, &link).map_err(context)?;
         let link = pod_link(pod, &self.interface, "tuning")?;
-        let mut result = previous.clone();
         if let Some(made) = result.interface_of_pod_mut(&self.interface) {
             if original.set.mac.is_some() {
                 made.mac = link.mac.map(|mac| mac.to_string());
@@ -173,17 +184,11 @@ impl Spec {
 impl Original {
     pub(super) fn check(&self, made: &Interface, pod: &mut Pod) -> Result<Vec<Difference>, CniError> {
         let name = &self.interface;
-        let Some(link) = pod.route.link_by_name(name).map_err(kernel)? else {
-            return Ok(vec![Difference::fatal(format!("the pod has no interface {name}"))]);
+        let mut found = match pod.route.link_by_name(name).map_err(kernel)? {
+            Some(link) => self.check_link(&link, made),
+            None if self.set.is_empty() => Vec::new(),
+            None => return Ok(vec![Difference::fatal(format!("the pod has no interface {name}"))]),
         };
-        let mut found = Difference::of_link(&link, made);
-        let now = self.set.of(&link);
-        let said = |value: Option<bool>| value.map_or("unset", |on| if on { "on" } else { "off" }).to_owned();
-        let length = |value: Option<u32>| value.unwrap_or(0).to_string();
-        found.extend(differs(&format!("promisc of {name}"), &said(now.promisc), &said(self.set.promisc)));
-        found.extend(differs(&format!("allmulti of {name}"), &said(now.allmulti), &said(self.set.allmulti)));
-        let (now, set) = (length(now.tx_queue_len), length(self.set.tx_queue_len));
-        found.extend(differs(&format!("txQLen of {name}"), &now, &set));
         let keys: Vec<&str> = self.sysctls.iter().map(|sysctl| sysctl.key.as_str()).collect();
         let read = sysctl::get_all(Some(&pod.netns), &keys).map_err(kernel)?;
         for (sysctl, now) in self.sysctls.iter().zip(read) {
@@ -196,6 +201,19 @@ impl Original {
             }
         }
         Ok(found)
+    }
+
+    fn check_link(&self, link: &Link, made: &Interface) -> Vec<Difference> {
+        let name = &self.interface;
+        let mut found = Difference::of_link(link, made);
+        let now = self.set.of(link);
+        let said = |value: Option<bool>| value.map_or("unset", |on| if on { "on" } else { "off" }).to_owned();
+        let length = |value: Option<u32>| value.unwrap_or(0).to_string();
+        found.extend(differs(&format!("promisc of {name}"), &said(now.promisc), &said(self.set.promisc)));
+        found.extend(differs(&format!("allmulti of {name}"), &said(now.allmulti), &said(self.set.allmulti)));
+        let (now, set) = (length(now.tx_queue_len), length(self.set.tx_queue_len));
+        found.extend(differs(&format!("txQLen of {name}"), &now, &set));
+        found
     }
 
     /// Puts the interface back as it was, and the kernel settings that are as we set them: what the pod has changed since is its
