@@ -8,6 +8,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -111,6 +112,48 @@ fn is_at(file: &File, path: &Path) -> bool {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
         _ => false,
     }
+}
+
+/// Takes a lock that upstream's plugins take, too, on a file that stays. It is free again when the file is closed; none when
+/// the time is up. The wait is in the kernel's queue, where nobody is passed over; a thread does it, since such a wait has no
+/// time limit. A thread that comes too late gives the lock back by ending.
+///
+/// # Errors
+/// When the system refuses the lock, or the thread.
+pub fn wait_for(file: File, limit: Duration) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("lock".into()).spawn(move || {
+        let _ = sender.send(file.lock().map(|()| file));
+    })?;
+    match receiver.recv_timeout(limit) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Who holds such a lock, in words.
+pub fn holding_process(path: &Path) -> String {
+    listed_holder(path).unwrap_or_else(|| "another process".into())
+}
+
+/// From the kernel's list: `1: FLOCK ADVISORY WRITE 1234 fd:01:4711 0 EOF` (proc(5)). Lines with `->` are those who wait. A
+/// process of another PID namespace has number 0 there or none.
+fn listed_holder(path: &Path) -> Option<String> {
+    let inode = fs::metadata(path).ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, device_and_inode, ..] = words.as_slice() else { return None };
+        (device_and_inode.rsplit(':').next() == Some(&inode)).then_some(*pid)
+    })?;
+    let command = fs::read(PathBuf::from("/proc").join(pid).join("cmdline")).ok()?;
+    let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    Some(format!("process {pid} ({})", words.join(" ").trim()))
 }
 
 /// Lets executed plugins hold the lock too.

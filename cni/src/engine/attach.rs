@@ -1,10 +1,15 @@
 //! Making an attachment, step by step, each recorded before it is taken.
 
+use std::{
+    fs::File,
+    os::fd::{AsFd, AsRawFd},
+};
+
 use serde_json::Value;
 
 use super::{
     DEVICE_LIMIT, Engine, Evidence, How, Planned, PlannedStep, Sandbox, addresses, device_lock, neighbours,
-    plugin_env, tables_lock,
+    plugin_env,
     takeover::free_of_upstream,
     undo::{is_alive, undo_locked},
 };
@@ -12,7 +17,7 @@ use crate::{
     config::Fields,
     drivers::{Outcome, Pod, Spec, Work, kernel},
     exec::run,
-    lock::Lock,
+    lock::{Lock, holding_process, wait_for},
     protocol::{
         env::Verb,
         error::{CniError, code},
@@ -67,7 +72,7 @@ fn make(
                     planned.locks.push(claim(&device, record, engine)?);
                 }
                 let _lock = match spec.takes_tables() {
-                    true => Some(lock_tables(record, engine)?),
+                    true => Some(lock_tables(record, pod)?),
                     false => None,
                 };
                 build(spec, &step, record, engine, pod)?
@@ -169,10 +174,23 @@ fn build(
     Ok(result)
 }
 
-/// Keeps others from looking for a free routing table of the pod.
-pub(super) fn lock_tables(record: &Record, engine: &Engine) -> Result<Lock, CniError> {
-    let holder = format!("routing tables of pod {} (sandbox {})", record.pod, record.container_id);
-    Lock::take(&engine.locks, &tables_lock(record.netns), &holder, DEVICE_LIMIT)
+/// Keeps others from looking for a free routing table of the pod, upstream's sbr too: the lock is on the namespace itself,
+/// whatever path leads there.
+pub(super) fn lock_tables(record: &Record, pod: &Pod) -> Result<File, CniError> {
+    let path = pod.netns.path();
+    let failed = |error: std::io::Error| CniError::new(code::IO, format!("lock {}: {error}", path.display()));
+    // Opened anew, since closing it is to free the lock.
+    let file = File::open(format!("/proc/self/fd/{}", pod.netns.as_fd().as_raw_fd())).map_err(failed)?;
+    wait_for(file, DEVICE_LIMIT).map_err(failed)?.ok_or_else(|| {
+        let text = format!(
+            "the routing tables of pod {} (sandbox {}) are held by {} for longer than {} s; the runtime will try again",
+            record.pod,
+            record.container_id,
+            holding_process(path),
+            DEVICE_LIMIT.as_secs()
+        );
+        CniError::new(code::TRY_AGAIN, text)
+    })
 }
 
 /// Takes the lock of a device and makes sure that no other sandbox has it. What a dead sandbox left is undone first.

@@ -45,11 +45,6 @@ fn device_lock(device: &str) -> String {
     format!("device-{device}")
 }
 
-/// Name of the lock of the routing tables in a pod's namespace.
-fn tables_lock(netns: NetnsId) -> String {
-    format!("tables-{}-{}", netns.dev, netns.inode)
-}
-
 /// Name of a sandbox's lock.
 fn sandbox_lock(container_id: &str) -> String {
     format!("sandbox-{container_id}")

@@ -221,9 +221,9 @@ pub(super) fn undo_locked(
 
 /// Undoes a driver's step.
 fn detach(work: &Work, record: &Record, engine: &mut Engine, pod: Option<&mut Pod>) -> Vec<CniError> {
-    let lock = match work.takes_tables() && pod.is_some() {
-        true => lock_tables(record, engine).map(Some),
-        false => Ok(None),
+    let lock = match &pod {
+        Some(pod) if work.takes_tables() => lock_tables(record, pod).map(Some),
+        _ => Ok(None),
     };
     match lock {
         Ok(_lock) => work.detach(&mut engine.host, pod),

@@ -224,6 +224,35 @@ fn x5_x6_interfaces_in_one_network_have_tables_of_their_own_that_nobody_else_use
     assert_eq!(pod.state(), before);
 }
 
+/// Whether somebody waits for an advisory lock on a file.
+fn is_waited_for(inode: u64) -> bool {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&format!(":{inode} ")))
+}
+
+#[test]
+fn x5_sbr_waits_for_the_lock_that_upstreams_sbr_takes() {
+    let Some(bed) = Bed::new("upstream's lock of sbr") else { return };
+    let pod = bed.pod();
+    let config = after(&macvlan(&bed, &pod), "sbr", &json!({}));
+    let inode = pod.netns().id().unwrap().inode;
+    for (verb, before, afterwards) in [("ADD", 0, 2), ("DEL", 2, 0)] {
+        let held = std::fs::File::open(pod.path()).unwrap();
+        held.lock().unwrap();
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| bed.call("sbr", verb, &config, "c1", &pod.path()));
+            while !is_waited_for(inode) {
+                assert!(!call.is_finished(), "{verb} did not wait");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            assert_eq!(rules(&pod).len(), before, "{verb}");
+            drop(held);
+            call.join().unwrap().unwrap();
+        });
+        assert_eq!(rules(&pod).len(), afterwards, "{verb}");
+    }
+}
+
 #[test]
 fn x6_the_table_is_the_recorded_one_although_others_came_and_went() {
     let Some(bed) = Bed::new("sbr from the record") else { return };
