@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+use fairlead_resource_config::PciAddress;
 use serde_json::Value;
 
 use super::{
@@ -199,8 +200,10 @@ fn claim(device: &str, record: &Record, engine: &mut Engine) -> Result<Lock, Cni
     let lock = Lock::take(&engine.locks, &device_lock(device), &holder, DEVICE_LIMIT)?;
     if let Some(owner) = engine.store.owner_of_device(device, &engine.boot_id)? {
         if is_alive(&owner, engine) {
+            // Upstream's words, which others look for.
+            let what = if device.parse::<PciAddress>().is_ok() { "pci address" } else { "device" };
             let text = format!(
-                "device {device} is still attached to pod {} as {} (sandbox {})",
+                "{what} {device} is already allocated: it is still attached to pod {} as {} (sandbox {})",
                 owner.pod, owner.interface, owner.container_id
             );
             return Err(CniError::new(code::TRY_AGAIN, text));

@@ -19,7 +19,8 @@ fn s15_a_vf_is_refused_while_its_pod_lives_and_taken_over_when_it_is_dead() {
     node.add("c1", &first, &config).unwrap();
     let error = node.add("c2", &second, &node.config(0, &json!({}))).unwrap_err();
     let text = error["msg"].as_str().unwrap();
-    assert!(text.contains(&node.vfs[0]) && text.contains("sandbox c1"), "{error}");
+    let words = format!("pci address {} is already allocated", node.vfs[0]);
+    assert!(text.contains(&words) && text.contains("sandbox c1"), "{error}");
     assert_eq!(owner_of(&first), Some(node.vfs[0].clone()));
     drop(first);
     let plain = node.config(0, &json!({}));
