@@ -86,6 +86,35 @@ pub struct Resolve {
     pub deadline_ms: u64,
 }
 
+/// What the node's operator says of networks, besides what a pod asks for. The keys are Multus'.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Policy {
+    /// The primary network: name of a definition in `multus_namespace`, else of a configuration on the node's disk, or a path
+    /// there. A pod's annotation comes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_network: Option<String>,
+    /// Networks that the pod gets before those that it asks for, each named in the same ways.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_networks: Vec<String>,
+    /// Namespace of those, and of the primary network that a pod asks for without a namespace.
+    pub multus_namespace: String,
+    /// A pod may use networks of its own namespace and of these only. Absent: of all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_namespaces: Option<Vec<String>>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            cluster_network: None,
+            default_networks: Vec::new(),
+            multus_namespace: "kube-system".into(),
+            global_namespaces: None,
+        }
+    }
+}
+
 /// Publishes the interfaces of a pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,9 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::{Map, Value};
 
 use crate::{
-    agent_protocol::SOCKET,
+    agent_protocol::{Policy, SOCKET},
     config::{Fields, NetworkConfig},
     protocol::{
+        env::check_identifier,
         error::{CniError, code},
         gc::{AttachmentId, valid_attachments},
     },
@@ -28,8 +29,22 @@ pub struct MetaConfig {
     pub version: &'static str,
     /// `primary`: file name of the primary network's configuration; by default the first that is neither ours nor Multus'.
     pub primary: Option<String>,
-    /// `confDir`: where the primary's configuration is, by default `/etc/cni/net.d`.
+    /// `primaryDir`: where that file is, by default `/etc/cni/net.d`.
+    pub primary_dir: PathBuf,
+    /// Multus' `clusterNetwork`, `defaultNetworks`, `multusNamespace` and `globalNamespaces` (the latter when
+    /// `namespaceIsolation` is on). `clusterNetwork` comes before `primary`.
+    pub policy: Policy,
+    /// Multus' `systemNamespaces`: their pods get no default networks. By default `kube-system`.
+    pub system_namespaces: Vec<String>,
+    /// Multus' `confDir`: where the configurations of networks are whose definitions have none, by default
+    /// `/etc/cni/multus/net.d`.
     pub conf_dir: PathBuf,
+    /// `devinfoDir`: where device-information files are, in `dp` those of device plugins, in `cni` ours, by default
+    /// `/var/run/k8s.cni.cncf.io/devinfo`.
+    pub devinfo_dir: PathBuf,
+    /// `strict`: a pod that asks for a capability that no plugin of the network takes is not started. By default it is, and an
+    /// event on it tells.
+    pub strict: bool,
     /// `stateDir`: where records are kept, by default `/var/lib/fairlead`.
     pub state_dir: PathBuf,
     /// `runDir`: where locks are kept, by default `/run/fairlead`.
@@ -66,7 +81,7 @@ impl MetaConfig {
         };
         let primary = fields.text("primary")?.map(str::to_owned);
         if primary.as_deref().is_some_and(|name| name.contains('/')) {
-            let text = "key \"primary\" is the name of a file in confDir, it must not hold a slash";
+            let text = "key \"primary\" is the name of a file in primaryDir, it must not hold a slash";
             return Err(CniError::new(code::INVALID_CONFIG, text));
         }
         let builtins = match fields.get("builtins") {
@@ -76,7 +91,15 @@ impl MetaConfig {
         Ok(Self {
             primary,
             builtins,
-            conf_dir: path("confDir", "/etc/cni/net.d")?,
+            primary_dir: path("primaryDir", "/etc/cni/net.d")?,
+            policy: policy(fields)?,
+            system_namespaces: match fields.get("systemNamespaces") {
+                Some(_) => fields.texts("systemNamespaces")?,
+                None => vec!["kube-system".into()],
+            },
+            conf_dir: path("confDir", "/etc/cni/multus/net.d")?,
+            devinfo_dir: path("devinfoDir", "/var/run/k8s.cni.cncf.io/devinfo")?,
+            strict: fields.flag("strict")?.unwrap_or(false),
             state_dir: path("stateDir", "/var/lib/fairlead")?,
             run_dir: path("runDir", "/run/fairlead")?,
             agent_socket: path("agentSocket", SOCKET)?,
@@ -105,6 +128,15 @@ impl MetaConfig {
         })
     }
 
+    /// What the operator says of the networks of a pod in this namespace.
+    pub fn policy_for(&self, namespace: &str) -> Policy {
+        let mut policy = self.policy.clone();
+        if self.system_namespaces.iter().any(|system| system == namespace) {
+            policy.default_networks.clear();
+        }
+        policy
+    }
+
     /// Whether a plugin type is done in process in a secondary network.
     pub fn is_built_in(&self, kind: &str) -> bool {
         self.builtins.is_none() || self.is_listed(kind)
@@ -116,6 +148,41 @@ impl MetaConfig {
     }
 }
 
+/// Multus' keys that say which networks a pod gets, and may ask for.
+fn policy(fields: &Fields) -> Result<Policy, CniError> {
+    let mut policy = Policy::default();
+    if let Some(name) = fields.text("clusterNetwork")?.filter(|name| !name.is_empty()) {
+        policy.cluster_network = Some(checked_reference("clusterNetwork", name)?);
+    }
+    for name in fields.texts("defaultNetworks")? {
+        policy.default_networks.push(checked_reference("defaultNetworks", &name)?);
+    }
+    if let Some(namespace) = fields.text("multusNamespace")?.filter(|name| !name.is_empty()) {
+        check_name("multusNamespace", namespace)?;
+        policy.multus_namespace = namespace.to_owned();
+    }
+    if fields.flag("namespaceIsolation")?.unwrap_or(false) {
+        let list = fields.text("globalNamespaces")?.filter(|list| !list.is_empty()).unwrap_or("default");
+        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        policy.global_namespaces = Some(names.map(str::to_owned).collect());
+    }
+    Ok(policy)
+}
+
+/// The name of a network, or a path on the node's disk.
+fn checked_reference(key: &str, text: &str) -> Result<String, CniError> {
+    if text.starts_with('/') {
+        return Ok(text.to_owned());
+    }
+    check_name(key, text)?;
+    Ok(text.to_owned())
+}
+
+fn check_name(key: &str, text: &str) -> Result<(), CniError> {
+    check_identifier(&format!("key \"{key}\":"), text)
+        .map_err(|error| CniError { code: code::INVALID_CONFIG, ..error })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +191,9 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let config =
             MetaConfig::parse(r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fairlead"}"#).unwrap();
-        assert_eq!(config.conf_dir, PathBuf::from("/etc/cni/net.d"));
+        assert_eq!(config.primary_dir, PathBuf::from("/etc/cni/net.d"));
+        assert_eq!(config.conf_dir, PathBuf::from("/etc/cni/multus/net.d"));
+        assert_eq!(config.policy_for("default"), Policy::default());
         assert_eq!(config.agent_timeout, Duration::from_secs(30));
         assert_eq!(config.annotations().unwrap(), None);
         assert!(config.is_built_in("macvlan"));
@@ -143,8 +212,41 @@ mod tests {
     }
 
     #[test]
+    fn multus_keys_say_which_networks_there_are() {
+        let config = MetaConfig::parse(
+            r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fairlead","clusterNetwork":"/etc/cni/net.d/10-a.conflist",
+               "defaultNetworks":["storage"],"SystemNamespaces":["kube-system","infra"],"multusNamespace":"nets",
+               "namespaceIsolation":true,"globalNamespaces":"default, shared","confDir":"/c"}"#,
+        )
+        .unwrap();
+        let policy = config.policy_for("default");
+        assert_eq!(policy.cluster_network.as_deref(), Some("/etc/cni/net.d/10-a.conflist"));
+        assert_eq!(policy.default_networks, ["storage"]);
+        assert_eq!(policy.multus_namespace, "nets");
+        assert_eq!(policy.global_namespaces.as_ref().unwrap(), &["default", "shared"]);
+        assert!(config.policy_for("infra").default_networks.is_empty());
+        assert_eq!(config.conf_dir, PathBuf::from("/c"));
+    }
+
+    #[test]
+    fn without_isolation_every_namespace_may_be_used_and_with_it_default_is_global() {
+        let global = |pairs: &str| {
+            let text = format!(r#"{{"cniVersion":"1.0.0","name":"f","type":"fairlead"{pairs}}}"#);
+            MetaConfig::parse(&text).unwrap().policy.global_namespaces
+        };
+        assert_eq!(global(r#","globalNamespaces":"a""#), None);
+        assert_eq!(global(r#","namespaceIsolation":true"#), Some(vec!["default".to_owned()]));
+    }
+
+    #[test]
     fn bad_options_are_named() {
         for (pair, word) in [
+            (r#""clusterNetwork":"a/b""#, "clusterNetwork"),
+            (r#""defaultNetworks":"a""#, "defaultNetworks"),
+            (r#""defaultNetworks":["../a"]"#, "defaultNetworks"),
+            (r#""multusNamespace":"a/b""#, "multusNamespace"),
+            (r#""systemNamespaces":"kube-system""#, "systemNamespaces"),
+            (r#""globalNamespaces":["a"],"namespaceIsolation":true"#, "globalNamespaces"),
             (r#""primary":"../x""#, "primary"),
             (r#""agentTimeoutSeconds":"x""#, "agentTimeoutSeconds"),
             (r#""builtins":"sriov""#, "builtins"),

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub fn load(meta: &MetaConfig) -> Result<NetworkConfig, CniError> {
     match &meta.primary {
         Some(name) => {
-            let file = meta.conf_dir.join(name);
+            let file = meta.primary_dir.join(name);
             let network = read(&file)?;
             if wraps(&network) {
                 let text = format!(
@@ -39,7 +39,7 @@ pub fn load(meta: &MetaConfig) -> Result<NetworkConfig, CniError> {
             }
             Ok(network)
         }
-        None => first(&meta.conf_dir),
+        None => first(&meta.primary_dir),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
 
     fn meta(dir: &Path, primary: Option<&str>) -> MetaConfig {
         let mut meta = MetaConfig::parse(r#"{"cniVersion":"1.0.0","name":"f","type":"fairlead"}"#).unwrap();
-        meta.conf_dir = dir.to_owned();
+        meta.primary_dir = dir.to_owned();
         meta.primary = primary.map(str::to_owned);
         meta
     }

@@ -29,7 +29,7 @@ impl Alone {
     fn config(&self) -> Value {
         json!({
             "cniVersion": "1.1.0", "name": "net", "type": self.name,
-            "stateDir": self.dir.path(), "runDir": self.dir.path(), "confDir": self.dir.path(),
+            "stateDir": self.dir.path(), "runDir": self.dir.path(), "primaryDir": self.dir.path(),
             "ipam": {"type": "host-local", "subnet": "10.1.2.0/24", "dataDir": self.dir.path().join("networks")},
         })
     }

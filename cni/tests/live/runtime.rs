@@ -99,7 +99,7 @@ impl Runtime {
     pub(crate) fn config(&self) -> Value {
         json!({
             "cniVersion": "1.1.0", "name": "fairlead", "type": "fairlead", "cni.dev/valid-attachments": [],
-            "confDir": self.folder("conf"), "stateDir": self.folder("state"), "runDir": self.folder("run"),
+            "primaryDir": self.folder("conf"), "stateDir": self.folder("state"), "runDir": self.folder("run"),
             "agentSocket": self.folder("agent.sock"), "agentTimeoutSeconds": 20,
         })
     }
