@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use fairlead_kubelet_api::checkpoint;
 use thiserror::Error;
 use tonic::Status;
 
@@ -12,7 +13,6 @@ use crate::Node;
 use crate::access::{self, AccessError};
 use crate::allocate::{self, AllocateError};
 use crate::cdi::Specs;
-use crate::pods::checkpoint;
 use crate::pool::Listing;
 
 /// Why a container must not start.

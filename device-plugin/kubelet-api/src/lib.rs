@@ -1,8 +1,10 @@
 //! The kubelet's gRPC interfaces, clients and servers: the device plugin API, registration through the plugin watcher,
-//! and PodResources.
+//! and PodResources; and kubelet's own file of what it has given to containers.
 //!
 //! The code under `generated` is made from `protos/` by `cargo run -p xtask -- gen-proto` and checked in, so that a product
 //! build needs no code generator; `hack/test quick` fails when the two differ.
+
+pub mod checkpoint;
 
 /// Device plugin API, `v1beta1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, unused_qualifications)]

@@ -1,11 +1,10 @@
 //! Learning from kubelet which devices pods have.
 
-pub(crate) mod checkpoint;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_kubelet_api::checkpoint::{self, CheckpointError};
 use fairlead_kubelet_api::pod_resources as api;
 use fairlead_kubelet_api::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
 use fairlead_resource_config::error_text;
@@ -13,7 +12,6 @@ use fairlead_resource_config::pools::DeviceId;
 use tokio::time::{self, Instant};
 use tonic::transport::Channel;
 
-use self::checkpoint::CheckpointError;
 use crate::Stop;
 use crate::in_use::ByResource;
 use crate::kubelet_error::KubeletError;

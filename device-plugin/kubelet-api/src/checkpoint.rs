@@ -5,37 +5,55 @@ use std::{fs, io};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use fairlead_kubelet_api::device_plugin::ContainerAllocateResponse;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+
+use crate::device_plugin::ContainerAllocateResponse;
 
 /// Its name, beside the plugins' sockets.
 const NAME: &str = "kubelet_internal_checkpoint";
 
 /// A checkpoint that cannot be read.
 #[derive(Debug, Error)]
-pub(crate) enum CheckpointError {
+pub enum CheckpointError {
+    /// The file cannot be read.
     #[error("cannot read {path}")]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is something else.
     #[error("{path} is not a checkpoint of kubelet's")]
-    Syntax { path: PathBuf, source: serde_json::Error },
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
 }
 
 /// Devices that one container has been given of one resource.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) pod_uid: String,
-    pub(crate) resource: String,
-    pub(crate) ids: Vec<String>,
+pub struct Entry {
+    /// UID of the container's pod, as kubelet knows it.
+    pub pod_uid: String,
+    /// Name of the container.
+    pub container: String,
+    /// Name of the resource.
+    pub resource: String,
+    /// IDs of the devices.
+    pub ids: Vec<String>,
     /// What the plugin answered then, in protobuf and base64.
     answer: String,
 }
 
 impl Entry {
     /// What the plugin answered then.
-    pub(crate) fn answer(&self) -> Option<ContainerAllocateResponse> {
+    pub fn answer(&self) -> Option<ContainerAllocateResponse> {
         ContainerAllocateResponse::decode(STANDARD.decode(&self.answer).ok()?.as_slice()).ok()
     }
 }
@@ -58,6 +76,8 @@ struct Data {
 struct FileEntry {
     #[serde(rename = "PodUID", default)]
     pod_uid: String,
+    #[serde(default)]
+    container_name: String,
     resource_name: String,
     /// By NUMA node since Kubernetes 1.20, before that a plain list.
     #[serde(rename = "DeviceIDs", default)]
@@ -66,14 +86,19 @@ struct FileEntry {
     alloc_resp: Option<String>,
 }
 
-/// Reads the checkpoint in the folder of the plugins' sockets.
-pub(crate) fn read(dir: &Path) -> Result<Vec<Entry>, CheckpointError> {
+/// Reads the checkpoint in the folder of the plugins' sockets. Entries are in no particular order, a container's devices of a
+/// resource neither.
+///
+/// # Errors
+/// When it is not there, or is something else.
+pub fn read(dir: &Path) -> Result<Vec<Entry>, CheckpointError> {
     let path = dir.join(NAME);
     let text = fs::read(&path).map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
     let file: File =
         serde_json::from_slice(&text).map_err(|source| CheckpointError::Syntax { path, source })?;
     let entry = |entry: FileEntry| Entry {
         pod_uid: entry.pod_uid,
+        container: entry.container_name,
         resource: entry.resource_name,
         ids: texts(entry.device_ids),
         answer: entry.alloc_resp.unwrap_or_default(),
@@ -92,9 +117,8 @@ fn texts(value: Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use fairlead_kubelet_api::device_plugin::DeviceSpec;
-
     use super::*;
+    use crate::device_plugin::DeviceSpec;
 
     #[test]
     fn both_forms_are_read() {
