@@ -43,6 +43,12 @@ pub fn call(socket: &Path, call: &Call, limit: Duration) -> Result<Answer, CniEr
     }
 }
 
+/// Tells the agent something that nobody waits for: once, and whatever comes of it.
+pub fn tell(socket: &Path, mut call: Call, limit: Duration) {
+    call.set_deadline(limit);
+    let _ = exchange(socket, &Request { version: VERSION, call }, limit);
+}
+
 fn exchange(socket: &Path, request: &Request, limit: Duration) -> io::Result<Response> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
@@ -66,13 +72,15 @@ mod tests {
     use std::{os::unix::net::UnixListener, thread};
 
     use super::*;
-    use crate::agent_protocol::{Failure, Plan, PodRef, Resolve};
+    use crate::agent_protocol::{Failure, Plan, PodRef, Policy, Resolve};
 
     fn resolve() -> Call {
         Call::Resolve(Resolve {
             pod: PodRef::default(),
             container_id: "c".into(),
             annotations: None,
+            interface: "eth0".into(),
+            policy: Policy::default(),
             deadline_ms: 100,
         })
     }

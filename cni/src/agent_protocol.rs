@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::status::NetworkStatus;
 
 /// Version of the protocol that this build speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Where the agent listens unless told otherwise.
 pub const SOCKET: &str = "/run/fairlead/agent/agent.sock";
 /// Upper bound of a frame in bytes: far above a pod's largest plan, far below what would hurt the node.
@@ -58,6 +59,8 @@ pub enum Call {
     Resolve(Resolve),
     /// These are the pod's interfaces now: publish them.
     Report(Report),
+    /// This happened to the pod's networks: tell it on the pod (version 2).
+    Notify(Notify),
 }
 
 impl Call {
@@ -67,6 +70,16 @@ impl Call {
         match self {
             Self::Resolve(resolve) => resolve.deadline_ms = milliseconds,
             Self::Report(report) => report.deadline_ms = milliseconds,
+            Self::Notify(notify) => notify.deadline_ms = milliseconds,
+        }
+    }
+
+    /// Milliseconds that the caller waits for the answer.
+    pub fn deadline_ms(&self) -> u64 {
+        match self {
+            Self::Resolve(resolve) => resolve.deadline_ms,
+            Self::Report(report) => report.deadline_ms,
+            Self::Notify(notify) => notify.deadline_ms,
         }
     }
 }
@@ -82,8 +95,18 @@ pub struct Resolve {
     /// The pod's annotations as the runtime passed them; absent when it did not, then the agent uses what it knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Name of the pod's primary interface (version 2).
+    #[serde(default = "primary_interface")]
+    pub interface: String,
+    /// What the node's operator says of networks (version 2).
+    #[serde(default)]
+    pub policy: Policy,
     /// Milliseconds that the caller waits for the answer.
     pub deadline_ms: u64,
+}
+
+fn primary_interface() -> String {
+    "eth0".into()
 }
 
 /// What the node's operator says of networks, besides what a pod asks for. The keys are Multus'.
@@ -125,8 +148,39 @@ pub struct Report {
     pub container_id: String,
     /// One entry for each interface, the primary one first.
     pub networks: Vec<NetworkStatus>,
+    /// What the pod asked for and did not get, although all is attached (version 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Milliseconds that the caller waits for the answer.
     pub deadline_ms: u64,
+}
+
+/// Tells what happened to a pod's networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notify {
+    /// The pod.
+    pub pod: PodRef,
+    /// Sandbox that the interfaces are, or were, in.
+    pub container_id: String,
+    /// What happened.
+    pub what: Happening,
+    /// In words.
+    pub message: String,
+    /// Milliseconds that the caller waits for the answer.
+    pub deadline_ms: u64,
+}
+
+/// What happened to a pod's networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Happening {
+    /// They could not be attached.
+    AddFailed,
+    /// Interfaces were removed.
+    Removed,
+    /// Interfaces could not be removed, or not whole.
+    RemoveFailed,
 }
 
 /// An answer frame.
@@ -148,6 +202,8 @@ pub enum Answer {
     Plan(Plan),
     /// A `Report` was published.
     Published,
+    /// A `Notify` was taken.
+    Taken,
     /// The call failed.
     Failed(Failure),
 }
@@ -162,16 +218,19 @@ pub struct Failure {
     pub message: String,
 }
 
-/// The secondary attachments of a pod, in the order in which they are made.
+/// The attachments of a pod, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// One for each requested network.
+    /// The primary network, where the pod asks for one or the operator named a definition (version 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<Box<PlannedAttachment>>,
+    /// One for each further network.
     pub attachments: Vec<PlannedAttachment>,
 }
 
 /// One network for one interface of the pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedAttachment {
     /// `namespace/name` of the network's definition.
@@ -179,8 +238,11 @@ pub struct PlannedAttachment {
     /// Name of the interface inside the pod.
     pub interface: String,
     /// The network's CNI configuration or configuration list, byte for byte as its author wrote it, with a missing `name`
-    /// filled in. `cni-args` are merged and devices filled in by the executable.
+    /// filled in. `cni-args` are merged and devices filled in by the executable. Empty when it is on the node's disk.
     pub config: String,
+    /// The configuration on the node's disk: its `name`, or a path (version 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disk: Option<String>,
     /// Device ID that kubelet allocated for it: a PCI address or an auxiliary device name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<String>,
@@ -193,6 +255,10 @@ pub struct PlannedAttachment {
     /// The annotation's `cni-args`, merged into `args.cni` of the configuration.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub cni_args: Map<String, Value>,
+    /// Gateways of the default routes that the pod wants over this network; an empty list keeps those that the network brings
+    /// (version 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_route: Option<Vec<IpAddr>>,
 }
 
 /// Writes one frame.
@@ -245,6 +311,8 @@ mod tests {
                 pod: PodRef { namespace: "default".into(), name: "router".into(), uid: "1".into() },
                 container_id: "c1".into(),
                 annotations: None,
+                interface: "eth0".into(),
+                policy: Policy::default(),
                 deadline_ms: 1000,
             }),
         }
@@ -267,13 +335,26 @@ mod tests {
     }
 
     #[test]
+    fn what_version_1_did_not_have_is_as_if_nothing_was_said() {
+        let text = r#"{"version":1,"call":"resolve","pod":{"namespace":"a","name":"b"},"containerId":"c","deadlineMs":5}"#;
+        let request: Request = serde_json::from_str(text).unwrap();
+        let Call::Resolve(resolve) = request.call else { panic!("another call") };
+        assert_eq!((resolve.interface.as_str(), resolve.policy), ("eth0", Policy::default()));
+        let plan: Plan =
+            serde_json::from_str(r#"{"attachments":[{"network":"a/b","interface":"net1","config":"{}"}]}"#)
+                .unwrap();
+        assert_eq!((plan.primary, plan.attachments[0].on_disk.clone()), (None, None));
+        assert_eq!(plan.attachments[0].default_route, None);
+    }
+
+    #[test]
     fn an_answer_survives_the_wire() {
         let response = Response {
             version: VERSION,
             answer: Answer::Failed(Failure { retry: true, message: "kubelet is busy".into() }),
         };
         let text = serde_json::to_string(&response).unwrap();
-        assert_eq!(text, r#"{"version":1,"answer":"failed","retry":true,"message":"kubelet is busy"}"#);
+        assert_eq!(text, r#"{"version":2,"answer":"failed","retry":true,"message":"kubelet is busy"}"#);
         assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), response);
     }
 

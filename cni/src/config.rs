@@ -144,6 +144,40 @@ impl NetworkConfig {
     /// # Errors
     /// Code 6 for what is no JSON object, 7 for a missing or wrong key, 1 for a version that we do not speak.
     pub fn parse(text: &str) -> Result<Self, CniError> {
+        let (fields, mut network) = Self::head(text)?;
+        network.plugins = match fields.get("plugins") {
+            None => vec![PluginConfig::parse(fields.clone())?],
+            Some(plugins) => plugins_of_list(plugins)?,
+        };
+        network.with_plugins()
+    }
+
+    /// Reads a configuration list that may have further plugins elsewhere, unless it says `loadOnlyInlinedPlugins`: `further`
+    /// gives them for the list's name.
+    ///
+    /// # Errors
+    /// As [`NetworkConfig::parse`], and what `further` says.
+    pub fn parse_list(
+        text: &str,
+        further: &dyn Fn(&str) -> Result<Vec<Fields>, CniError>,
+    ) -> Result<Self, CniError> {
+        let (fields, mut network) = Self::head(text)?;
+        let inlined = fields.get("plugins");
+        if let Some(plugins) = inlined {
+            network.plugins = plugins_of_list(plugins)?;
+        }
+        // An empty list is a mistake, none at all is not.
+        let goes_on = inlined.is_none() || !network.plugins.is_empty();
+        if goes_on && !fields.flag("loadOnlyInlinedPlugins")?.unwrap_or(false) {
+            for plugin in further(&network.name)? {
+                network.plugins.push(PluginConfig::parse(plugin)?);
+            }
+        }
+        network.with_plugins()
+    }
+
+    /// All but the plugins.
+    fn head(text: &str) -> Result<(Fields, Self), CniError> {
         let document: Value = serde_json::from_str(text).map_err(|error| {
             CniError::new(code::DECODING, "the network configuration is no JSON").details(error.to_string())
         })?;
@@ -158,15 +192,33 @@ impl NetworkConfig {
         check_identifier("network name", &name)
             .map_err(|error| CniError { code: code::INVALID_CONFIG, ..error })?;
         let version = version::choose(fields.text("cniVersion")?, &fields.texts("cniVersions")?)?;
-        let plugins = match fields.get("plugins") {
-            None => vec![PluginConfig::parse(fields.clone())?],
-            Some(Value::Array(list)) => list.iter().map(plugin_of_list).collect::<Result<_, _>>()?,
-            Some(other) => return Err(wrong("plugins", other, "a list of objects")),
-        };
-        if plugins.is_empty() {
-            return Err(CniError::new(code::INVALID_CONFIG, format!("network {name} lists no plugins")));
+        Ok((fields, Self { name, version, plugins: Vec::new() }))
+    }
+
+    fn with_plugins(self) -> Result<Self, CniError> {
+        if self.plugins.is_empty() {
+            return Err(CniError::new(
+                code::INVALID_CONFIG,
+                format!("network {} lists no plugins", self.name),
+            ));
         }
-        Ok(Self { name, version, plugins })
+        Ok(self)
+    }
+
+    /// Whether any plugin declares a capability.
+    pub fn takes(&self, capability: &str) -> bool {
+        let declares = |plugin: &PluginConfig| {
+            let declared = plugin.fields.object("capabilities").ok().flatten();
+            declared.is_some_and(|declared| declared.flag(capability) == Ok(Some(true)))
+        };
+        self.plugins.iter().any(declares)
+    }
+}
+
+fn plugins_of_list(plugins: &Value) -> Result<Vec<PluginConfig>, CniError> {
+    match plugins {
+        Value::Array(list) => list.iter().map(plugin_of_list).collect(),
+        other => Err(wrong("plugins", other, "a list of objects")),
     }
 }
 

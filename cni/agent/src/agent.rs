@@ -1,9 +1,9 @@
 //! The agent as a whole: its caches and the calls that it answers.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use fairlead_cni::{
-    agent_protocol::{Answer, Call, Failure, PodRef, Report, Resolve},
+    agent_protocol::{Answer, Call, Failure, Happening, Notify, PodRef, Report, Resolve},
     status::NetworkStatus,
 };
 use kube::Client;
@@ -14,11 +14,15 @@ use crate::{
     events::{self, Events, Writer},
     kubelet::{Kubelet, KubeletError},
     nads::Nads,
+    pending::{Late, Pending},
     pods::Pods,
     report,
     resolve::{self, Sources},
     server::Handler,
 };
+
+/// How long a pod waits at most for its status to be taken by the API server: it then starts, and the status follows.
+const IN_PLACE: Duration = Duration::from_secs(5);
 
 /// Answers the CNI executable's calls.
 pub struct Agent {
@@ -27,6 +31,7 @@ pub struct Agent {
     pods: Pods,
     kubelet: Kubelet,
     events: Events,
+    pending: Pending,
 }
 
 /// What an agent does besides answering; see [`Background::run`].
@@ -51,6 +56,7 @@ impl Agent {
             pods: Pods::new(client.clone(), node),
             kubelet: Kubelet::new(kubelet_root)?,
             events,
+            pending: Pending::default(),
             client,
         };
         Ok((agent, Background { events: writer }))
@@ -61,7 +67,7 @@ impl Agent {
         let pod = &call.pod;
         match resolve::resolve(&sources, call, deadline).await {
             Ok(plan) => {
-                for one in &plan.attachments {
+                for one in plan.primary.as_deref().into_iter().chain(&plan.attachments) {
                     let device = one.device_id.as_deref();
                     tracing::info!(%pod, network = one.network, interface = one.interface, device, "planned");
                 }
@@ -76,22 +82,50 @@ impl Agent {
         }
     }
 
-    async fn report(&self, call: &Report, deadline: Instant) -> Answer {
+    async fn report(&self, call: Report, deadline: Instant) -> Answer {
         let pod = self.in_api(&call.pod);
-        match report::publish(&self.client, call, &pod.uid, deadline).await {
+        for warning in &call.warnings {
+            self.events.warning(&pod, "CapabilityNotTaken", warning.clone());
+        }
+        // This one is newer.
+        self.pending.forget(&pod);
+        let in_place = deadline.min(Instant::now() + IN_PLACE);
+        match report::publish(&self.client, &call, &pod.uid, in_place).await {
             Ok(()) => {
                 tracing::info!(%pod, interfaces = call.networks.len(), "published");
-                for network in call.networks.iter().filter(|network| !network.default) {
-                    self.events.normal(&pod, "AddedInterface", added(network));
-                }
+                self.tell_added(&pod, &call.networks);
                 Answer::Published
             }
             Err(error) => {
                 let (retry, message) = (error.may_pass(), chain(&error));
                 tracing::warn!(%pod, retry, error = message, "not published");
+                if retry {
+                    self.pending.add(call, pod.uid);
+                }
                 Answer::Failed(Failure { retry, message })
             }
         }
+    }
+
+    fn tell_added(&self, pod: &PodRef, networks: &[NetworkStatus]) {
+        // That a pod has the node's own primary network is no news.
+        let is_news = |network: &&NetworkStatus| !network.default || network.name.contains('/');
+        for network in networks.iter().filter(is_news) {
+            self.events.normal(pod, "AddedInterface", added(network));
+        }
+    }
+
+    fn notify(&self, call: Notify) -> Answer {
+        let pod = self.in_api(&call.pod);
+        tracing::info!(%pod, what = ?call.what, message = call.message, "told");
+        // Whatever was to be published is not so any more.
+        self.pending.forget_sandbox(&pod, &call.container_id);
+        match call.what {
+            Happening::AddFailed => self.events.warning(&pod, "FailedAddingInterface", call.message),
+            Happening::Removed => self.events.normal(&pod, "RemovedInterface", call.message),
+            Happening::RemoveFailed => self.events.warning(&pod, "FailedRemovingInterface", call.message),
+        }
+        Answer::Taken
     }
 
     /// The pod with the UID that the API server knows it by.
@@ -104,7 +138,8 @@ impl Handler for Agent {
     async fn handle(&self, call: Call, deadline: Instant) -> Answer {
         match call {
             Call::Resolve(call) => self.resolve(&call, deadline).await,
-            Call::Report(call) => self.report(&call, deadline).await,
+            Call::Report(call) => self.report(call, deadline).await,
+            Call::Notify(call) => self.notify(call),
         }
     }
 }
@@ -112,7 +147,12 @@ impl Handler for Agent {
 impl Background {
     /// Keeps the caches up to date and writes events; never ends.
     pub async fn run(self, agent: &Agent) {
-        tokio::join!(agent.nads.follow(), agent.pods.follow(), self.events.run());
+        let published = |late: &Late| {
+            let pod = PodRef { uid: late.uid.clone(), ..late.report.pod.clone() };
+            agent.tell_added(&pod, &late.report.networks);
+        };
+        let pending = Box::pin(agent.pending.run(&agent.client, published));
+        tokio::join!(agent.nads.follow(), agent.pods.follow(), pending, self.events.run());
     }
 }
 

@@ -1,17 +1,21 @@
-//! Which devices kubelet allocated to a pod, from its PodResources service.
+//! Which devices kubelet allocated to pods: from its PodResources service, whose rows have no UID, and its checkpoint, which
+//! has nothing but UIDs.
+
+mod held;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use fairlead_cni::{
-    agent_protocol::PodRef,
-    networks::devices::{ContainerDevices, PodDevices},
-};
-use fairlead_kubelet_api::pod_resources::{
-    GetPodResourcesRequest, ListPodResourcesRequest, PodResources,
-    pod_resources_lister_client::PodResourcesListerClient,
+use fairlead_cni::{agent_protocol::PodRef, networks::devices::ContainerDevices};
+use fairlead_kubelet_api::{
+    checkpoint::{self, Entry},
+    pod_resources::{
+        GetPodResourcesRequest, ListPodResourcesRequest, PodResources,
+        pod_resources_lister_client::PodResourcesListerClient,
+    },
 };
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
@@ -22,8 +26,13 @@ use tonic::{
 
 use crate::{backoff::Backoff, errors};
 
+pub use self::held::Held;
+use self::held::{Checked, check};
+
 /// The service's socket below kubelet's root.
 const SOCKET: &str = "pod-resources/kubelet.sock";
+/// The folder of the checkpoint there.
+const CHECKPOINT: &str = "device-plugins";
 /// Upper bound of an answer in bytes, as other readers set it: a full `List` of a large node exceeds tonic's 4 MiB.
 const LARGEST_ANSWER: usize = 16 << 20;
 
@@ -35,8 +44,8 @@ pub enum KubeletError {
     Path(PathBuf, #[source] tonic::transport::Error),
     /// There is no socket.
     #[error(
-        "kubelet's PodResources socket {0} does not exist, so the devices of pod {1} are not known: mount kubelet's root \
-         into the agent, or name it with --kubelet-root"
+        "kubelet's PodResources socket {0} does not exist, and its checkpoint does not tell, so the devices of pod {1} are not \
+         known: mount kubelet's root into the agent, or name it with --kubelet-root"
     )]
     NoSocket(PathBuf, PodRef),
     /// Kubelet answered with an error.
@@ -58,6 +67,11 @@ pub enum KubeletError {
     /// Kubelet lists an earlier pod of the same name too, and rows have no UID.
     #[error("kubelet's PodResources lists pod {0} more than once; an earlier pod of this name must go first")]
     Ambiguous(PodRef),
+    /// Kubelet lists devices that its checkpoint has for another UID, or for none.
+    #[error(
+        "kubelet's PodResources tells devices of an earlier pod of the name {0}, by its checkpoint; that one must go first"
+    )]
+    Earlier(PodRef),
 }
 
 impl KubeletError {
@@ -66,7 +80,11 @@ impl KubeletError {
         match self {
             Self::Path(..) => false,
             Self::Refused { busy, .. } => *busy,
-            Self::NoSocket(..) | Self::Late(_) | Self::UnknownPod(_) | Self::Ambiguous(_) => true,
+            Self::NoSocket(..)
+            | Self::Late(_)
+            | Self::UnknownPod(_)
+            | Self::Ambiguous(_)
+            | Self::Earlier(_) => true,
         }
     }
 
@@ -81,6 +99,7 @@ impl KubeletError {
 
 /// Kubelet's PodResources service.
 pub struct Kubelet {
+    root: PathBuf,
     socket: PathBuf,
     client: PodResourcesListerClient<Channel>,
     /// Cleared while kubelet says that it has no `Get`.
@@ -98,38 +117,95 @@ impl Kubelet {
             .map_err(|source| KubeletError::Path(root.to_owned(), source))?;
         let client =
             PodResourcesListerClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER);
-        Ok(Self { socket, client, has_get: AtomicBool::new(true) })
+        Ok(Self { root: root.to_owned(), socket, client, has_get: AtomicBool::new(true) })
     }
 
-    /// The devices of a pod in order. Asks again, with pauses, while kubelet is busy, away or does not list the pod yet.
+    /// The devices of a pod. Asks again, with pauses, while kubelet is busy, away, or does not list the pod yet, or lists an
+    /// earlier one of its name. Without the socket the checkpoint must do, which does not tell the containers' order.
     ///
     /// # Errors
     /// When kubelet has not answered by `deadline` or refuses.
-    pub async fn devices(&self, pod: &PodRef, deadline: Instant) -> Result<PodDevices, KubeletError> {
+    pub async fn devices(&self, pod: &PodRef, deadline: Instant) -> Result<Held, KubeletError> {
         let mut backoff = Backoff::until(deadline);
         loop {
-            let error = match timeout_at(deadline, self.ask(pod)).await {
-                Ok(Ok(pod)) => return Ok(PodDevices::new(&rows(pod))),
-                Ok(Err(error)) => error,
+            match timeout_at(deadline, self.ask(pod)).await {
+                Ok(Ok(held)) => return Ok(held),
+                Ok(Err(error)) => bear(error, pod, &mut backoff).await?,
                 Err(_) => return Err(KubeletError::Late(pod.clone())),
-            };
-            if !error.may_pass() || !backoff.pause().await {
-                return Err(error);
             }
-            tracing::debug!(%pod, %error, "asking kubelet again");
         }
     }
 
-    async fn ask(&self, pod: &PodRef) -> Result<PodResources, KubeletError> {
+    /// The devices that other pods have, each with who has it. Where there is no kubelet, nobody has any by it.
+    ///
+    /// # Errors
+    /// As [`Kubelet::devices`].
+    pub async fn others(
+        &self,
+        pod: &PodRef,
+        deadline: Instant,
+    ) -> Result<BTreeMap<String, String>, KubeletError> {
+        if !self.root.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let mut backoff = Backoff::until(deadline);
+        loop {
+            match timeout_at(deadline, self.ask_others(pod)).await {
+                Ok(Ok(others)) => return Ok(others),
+                Ok(Err(error)) => bear(error, pod, &mut backoff).await?,
+                Err(_) => return Err(KubeletError::Late(pod.clone())),
+            }
+        }
+    }
+
+    async fn ask_others(&self, pod: &PodRef) -> Result<BTreeMap<String, String>, KubeletError> {
+        if self.socket.exists() {
+            return Ok(held::by_others(pod, self.list(pod).await?));
+        }
+        match self.checkpoint() {
+            Some(entries) if !pod.uid.is_empty() => Ok(held::by_other_uids(pod, entries)),
+            _ => Err(KubeletError::NoSocket(self.socket.clone(), pod.clone())),
+        }
+    }
+
+    async fn ask(&self, pod: &PodRef) -> Result<Held, KubeletError> {
+        // Kubelet writes it when it admits the pod, before there is a sandbox.
+        let own: Option<Vec<Entry>> = self.checkpoint().filter(|_| !pod.uid.is_empty()).map(|mut entries| {
+            entries.retain(|entry| entry.pod_uid == pod.uid);
+            entries
+        });
         if !self.socket.exists() {
-            return Err(KubeletError::NoSocket(self.socket.clone(), pod.clone()));
+            return match own {
+                Some(entries) if !entries.is_empty() => Ok(Held::by_checkpoint(entries)),
+                _ => Err(KubeletError::NoSocket(self.socket.clone(), pod.clone())),
+            };
         }
-        if self.has_get.load(Ordering::Relaxed)
-            && let Some(resources) = self.get(pod).await?
-        {
-            return Ok(resources);
+        let mut listed = Vec::new();
+        if self.has_get.load(Ordering::Relaxed) {
+            listed.extend(self.get(pod).await?);
         }
-        self.list(pod).await
+        if listed.is_empty() {
+            listed = self.list(pod).await?;
+            listed.retain(|one| one.name == pod.name && one.namespace == pod.namespace);
+        }
+        let listed: Vec<Vec<ContainerDevices>> = listed.into_iter().map(rows).collect();
+        match check(listed, own.as_deref()) {
+            Checked::Good(held) => Ok(held),
+            Checked::Unknown => Err(KubeletError::UnknownPod(pod.clone())),
+            Checked::Ambiguous => Err(KubeletError::Ambiguous(pod.clone())),
+            Checked::Earlier => Err(KubeletError::Earlier(pod.clone())),
+        }
+    }
+
+    /// Kubelet's checkpoint, where it can be read.
+    fn checkpoint(&self) -> Option<Vec<Entry>> {
+        match checkpoint::read(&self.root.join(CHECKPOINT)) {
+            Ok(entries) => Some(entries),
+            Err(error) => {
+                tracing::debug!(error = errors::chain(&error), "kubelet's checkpoint does not help");
+                None
+            }
+        }
     }
 
     /// `None` when `List` must be asked: kubelet has no `Get`, or gives an error that does not tell whether it knows the pod.
@@ -150,25 +226,27 @@ impl Kubelet {
         }
     }
 
-    async fn list(&self, pod: &PodRef) -> Result<PodResources, KubeletError> {
-        let answer = self.client.clone().list(ListPodResourcesRequest {}).await;
-        let pods = match answer {
-            Ok(answer) => answer.into_inner().pod_resources,
+    async fn list(&self, pod: &PodRef) -> Result<Vec<PodResources>, KubeletError> {
+        match self.client.clone().list(ListPodResourcesRequest {}).await {
+            Ok(answer) => Ok(answer.into_inner().pod_resources),
             Err(status) => {
                 if status.code() == Code::Unavailable {
                     // Kubelet restarts, perhaps as a newer version.
                     self.has_get.store(true, Ordering::Relaxed);
                 }
-                return Err(KubeletError::refused(pod, "List", &status));
+                Err(KubeletError::refused(pod, "List", &status))
             }
-        };
-        let mut found = pods.into_iter().filter(|one| one.name == pod.name && one.namespace == pod.namespace);
-        match (found.next(), found.next()) {
-            (Some(resources), None) => Ok(resources),
-            (Some(_), Some(_)) => Err(KubeletError::Ambiguous(pod.clone())),
-            (None, _) => Err(KubeletError::UnknownPod(pod.clone())),
         }
     }
+}
+
+/// Waits until kubelet may be asked again; an error that stays is given back.
+async fn bear(error: KubeletError, pod: &PodRef, backoff: &mut Backoff) -> Result<(), KubeletError> {
+    if !error.may_pass() || !backoff.pause().await {
+        return Err(error);
+    }
+    tracing::debug!(%pod, %error, "asking kubelet again");
+    Ok(())
 }
 
 /// Kubelet limits the rate of calls and is away while it restarts.

@@ -8,6 +8,7 @@ mod errors;
 mod events;
 pub mod kubelet;
 mod nads;
+mod pending;
 mod pods;
 mod report;
 mod resolve;

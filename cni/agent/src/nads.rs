@@ -108,16 +108,21 @@ impl Nads {
             .await;
     }
 
-    /// The network of that name, `None` when the API server says that there is none.
+    /// The network of that name, `None` when the API server says that there is none. One that may well be missing is taken for
+    /// missing when a complete cache lacks it: it would be waited for at each pod.
     pub(crate) async fn get(
         &self,
         namespace: &str,
         name: &str,
+        optional: bool,
         deadline: Instant,
     ) -> Result<Option<Arc<NetworkAttachmentDefinition>>, LookupError> {
         // At the start half of the time is for the first list, the other half for asking.
         let half = Instant::now() + (deadline - Instant::now()) / 2;
         let synced = self.cache.synced(half).await;
+        if synced && optional {
+            return Ok(self.cache.get(&key(namespace, name)));
+        }
         let until = if synced { deadline.min(Instant::now() + CATCH_UP) } else { half };
         match self.cache.wait(&key(namespace, name), until, |_| true).await {
             Some(nad) => Ok(Some(nad)),

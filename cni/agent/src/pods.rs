@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use fairlead_cni::{agent_protocol::PodRef, networks::annotation::NETWORKS_ANNOTATION};
+use fairlead_cni::{
+    agent_protocol::PodRef,
+    networks::annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -10,9 +13,12 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::cache::{Cache, Key};
+use crate::{
+    cache::{Cache, Key},
+    errors,
+};
 
 /// On the API server's image of a static pod: the UID under which kubelet and the runtime know it.
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
@@ -26,6 +32,8 @@ pub(crate) struct KnownPod {
     mirrors: Option<String>,
     /// The networks that it asks for.
     pub(crate) networks: Option<String>,
+    /// The primary network that it asks for.
+    pub(crate) default_network: Option<String>,
 }
 
 impl KnownPod {
@@ -41,6 +49,17 @@ impl KnownPod {
 pub(crate) struct UnknownPod {
     pod: PodRef,
     cache: String,
+}
+
+/// The order of a pod's containers is not known.
+#[derive(Debug, Error)]
+#[error(
+    "kubelet's checkpoint does not tell the order of the containers of pod {pod}, which have devices of one resource, and \
+     asking the API server for it failed: {reason}"
+)]
+pub(crate) struct UnknownOrder {
+    pod: PodRef,
+    reason: String,
 }
 
 /// The pods of this node.
@@ -70,6 +89,24 @@ impl Pods {
             .ok_or_else(|| UnknownPod { pod: pod.clone(), cache: self.cache.state_text() })
     }
 
+    /// The names of a pod's containers in its order. This asks the API server: only metadata is kept of pods.
+    pub(crate) async fn containers(
+        &self,
+        pod: &PodRef,
+        deadline: Instant,
+    ) -> Result<Vec<String>, UnknownOrder> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let failed = |reason: String| UnknownOrder { pod: pod.clone(), reason };
+        let object = match timeout_at(deadline, api.get(&pod.name)).await {
+            Ok(Ok(object)) => object,
+            Ok(Err(error)) => return Err(failed(errors::api(&error))),
+            Err(_) => return Err(failed("the API server did not answer in time".into())),
+        };
+        let spec = object.spec.unwrap_or_default();
+        let all = spec.init_containers.unwrap_or_default().into_iter().chain(spec.containers);
+        Ok(all.map(|container| container.name).collect())
+    }
+
     /// The UID that the API server knows the pod by: that of the runtime, except for a static pod. Empty when unknown.
     pub(crate) fn api_uid(&self, pod: &PodRef) -> String {
         let known = self.cache.get(&key(pod)).filter(|known| known.is(pod));
@@ -88,6 +125,7 @@ fn reduce(object: PartialObjectMeta<Pod>) -> Option<(Key, KnownPod)> {
         uid: metadata.uid.unwrap_or_default(),
         mirrors: annotations.remove(MIRROR_ANNOTATION),
         networks: annotations.remove(NETWORKS_ANNOTATION),
+        default_network: annotations.remove(DEFAULT_NETWORK_ANNOTATION),
     };
     Some(((metadata.namespace?, metadata.name?), known))
 }
@@ -100,12 +138,12 @@ mod tests {
     fn a_pod_is_known_by_its_uid_and_a_static_one_by_its_mirror() {
         let object = serde_json::from_str(
             r#"{"metadata":{"namespace":"a","name":"b","uid":"1","managedFields":[],"annotations":{
-            "kubernetes.io/config.mirror":"2","k8s.v1.cni.cncf.io/networks":"x","other":"y"}}}"#,
+            "kubernetes.io/config.mirror":"2","k8s.v1.cni.cncf.io/networks":"x","v1.multus-cni.io/default-network":"z"}}}"#,
         )
         .unwrap();
         let (key, known) = reduce(object).unwrap();
         assert_eq!(key, ("a".into(), "b".into()));
-        assert_eq!(known.networks.as_deref(), Some("x"));
+        assert_eq!((known.networks.as_deref(), known.default_network.as_deref()), (Some("x"), Some("z")));
         let pod = |uid: &str| PodRef { namespace: "a".into(), name: "b".into(), uid: uid.into() };
         assert!(known.is(&pod("1")) && known.is(&pod("2")) && known.is(&pod("")));
         assert!(!known.is(&pod("3")));

@@ -3,9 +3,9 @@
 use fairlead_cni::{
     agent_protocol::{Plan, PodRef, Resolve},
     networks::{
-        annotation::{self, AnnotationError, NETWORKS_ANNOTATION, NetworkSelection},
-        devices::PodDevices,
-        plan::{Definitions, PlanError, needs_devices, plan},
+        annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
+        ask::{Annotations, AskError, Networks},
+        plan::{Allocated, Definitions, PlanError, needs, plan},
     },
 };
 use futures::future::try_join_all;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::{
     kubelet::{Kubelet, KubeletError},
     nads::{self, LookupError, Nads},
-    pods::{Pods, UnknownPod},
+    pods::{Pods, UnknownOrder, UnknownPod},
 };
 
 /// A pod has no plan.
@@ -24,15 +24,18 @@ pub(crate) enum ResolveError {
     /// The pod did not come into view.
     #[error(transparent)]
     Pod(#[from] UnknownPod),
-    /// What it asks for cannot be read.
+    /// What it asks for cannot be read, or is not for it.
     #[error(transparent)]
-    Annotation(#[from] AnnotationError),
+    Ask(#[from] AskError),
     /// A network could not be looked up.
     #[error("pod {0}")]
     Lookup(PodRef, #[source] LookupError),
     /// Its devices are not known.
     #[error(transparent)]
     Kubelet(#[from] KubeletError),
+    /// Which of them comes first is not known.
+    #[error(transparent)]
+    Order(#[from] UnknownOrder),
     /// Its networks cannot be attached.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -42,9 +45,9 @@ impl ResolveError {
     /// Whether the same question may be answered later, with nobody changing anything.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Pod(_) | Self::Lookup(..) => true,
+            Self::Pod(_) | Self::Lookup(..) | Self::Order(_) => true,
             Self::Kubelet(error) => error.may_pass(),
-            Self::Annotation(_) | Self::Plan(_) => false,
+            Self::Ask(_) | Self::Plan(_) => false,
         }
     }
 }
@@ -63,50 +66,54 @@ pub(crate) async fn resolve(
     deadline: Instant,
 ) -> Result<Plan, ResolveError> {
     let pod = &call.pod;
-    let selections = selections(sources.pods, call, deadline).await?;
-    if selections.is_empty() {
-        return Ok(Plan::default());
+    let networks = networks(sources.pods, call, deadline).await?;
+    let definitions = definitions(sources.nads, pod, &networks, deadline).await?;
+    let needs = needs(&networks, &definitions);
+    let mut devices = Allocated::default();
+    if needs.own {
+        let held = sources.kubelet.devices(pod, deadline).await?;
+        let order = match held.needs_order() {
+            true => sources.pods.containers(pod, deadline).await?,
+            false => Vec::new(),
+        };
+        devices.own = held.devices(&order);
     }
-    let definitions = definitions(sources.nads, pod, &selections, deadline).await?;
-    let devices = if needs_devices(&selections, &definitions) {
-        sources.kubelet.devices(pod, deadline).await?
-    } else {
-        PodDevices::default()
-    };
-    Ok(plan(pod, &selections, &definitions, &devices)?)
+    if needs.others {
+        devices.others = sources.kubelet.others(pod, deadline).await?;
+    }
+    Ok(plan(pod, &networks, &definitions, &devices)?)
 }
 
 /// The runtime's annotations are those of the sandbox being made; without them, the pod in view must be the right one.
-async fn selections(
-    pods: &Pods,
-    call: &Resolve,
-    deadline: Instant,
-) -> Result<Vec<NetworkSelection>, ResolveError> {
+async fn networks(pods: &Pods, call: &Resolve, deadline: Instant) -> Result<Networks, ResolveError> {
     let known;
-    let text = match &call.annotations {
-        Some(annotations) => annotations.get(NETWORKS_ANNOTATION),
+    let annotations = match &call.annotations {
+        Some(annotations) => {
+            let text = |key: &str| annotations.get(key).map(String::as_str);
+            Annotations {
+                networks: text(NETWORKS_ANNOTATION),
+                default_network: text(DEFAULT_NETWORK_ANNOTATION),
+            }
+        }
         None => {
             known = pods.wait(&call.pod, deadline).await?;
-            known.networks.as_ref()
+            Annotations {
+                networks: known.networks.as_deref(),
+                default_network: known.default_network.as_deref(),
+            }
         }
     };
-    match text {
-        Some(text) => Ok(annotation::parse(text, &call.pod)?),
-        None => Ok(Vec::new()),
-    }
+    Ok(Networks::of(&call.pod, &call.interface, annotations, &call.policy)?)
 }
 
 async fn definitions(
     nads: &Nads,
     pod: &PodRef,
-    selections: &[NetworkSelection],
+    networks: &Networks,
     deadline: Instant,
 ) -> Result<Definitions, ResolveError> {
-    let mut names: Vec<(&str, &str)> =
-        selections.iter().map(|one| (one.namespace.as_str(), one.name.as_str())).collect();
-    names.sort_unstable();
-    names.dedup();
-    let lookups = names.into_iter().map(|(namespace, name)| nads.get(namespace, name, deadline));
+    let names = networks.definitions().into_iter();
+    let lookups = names.map(|(namespace, name, optional)| nads.get(namespace, name, optional, deadline));
     let found = try_join_all(lookups).await.map_err(|source| ResolveError::Lookup(pod.clone(), source))?;
     Ok(Definitions::new(nads::SOURCE, found.into_iter().flatten().map(|nad| (*nad).clone())))
 }

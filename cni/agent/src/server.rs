@@ -2,9 +2,7 @@
 
 use std::{io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use fairlead_cni::agent_protocol::{
-    Answer, Call, Failure, Report, Request, Resolve, Response, VERSION, frame_length,
-};
+use fairlead_cni::agent_protocol::{Answer, Call, Failure, Request, Response, VERSION, frame_length};
 use futures::FutureExt;
 use serde::Deserialize;
 use tokio::{
@@ -148,8 +146,7 @@ async fn answer<H: Handler>(body: &[u8], handler: &H, limits: Limits) -> Answer 
 
 /// The time that the caller waits.
 fn time(call: &Call) -> Duration {
-    let (Call::Resolve(Resolve { deadline_ms, .. }) | Call::Report(Report { deadline_ms, .. })) = call;
-    Duration::from_millis(*deadline_ms)
+    Duration::from_millis(call.deadline_ms())
 }
 
 fn refusal(message: String) -> Answer {

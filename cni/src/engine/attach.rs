@@ -60,6 +60,10 @@ fn make(
         let text = format!("the pod has an interface {} already", record.interface);
         return Err(CniError::new(code::OTHER, text));
     }
+    if let Some(info) = &planned.wish.device_info {
+        engine.store.save(record, false)?;
+        info.copy()?;
+    }
     for step in std::mem::take(&mut planned.steps) {
         let result = match &step.how {
             How::Execute(binary) => {
@@ -105,6 +109,7 @@ fn new_record(planned: &Planned, sandbox: &Sandbox, engine: &Engine) -> Record {
         phase: Phase::Adding,
         steps: Vec::new(),
         result: None,
+        device_info: wish.device_info.as_ref().map(|info| info.to.clone()),
     }
 }
 

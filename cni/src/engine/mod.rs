@@ -7,6 +7,7 @@ mod addresses;
 mod attach;
 mod check;
 mod collect;
+pub mod device_info;
 mod ipam;
 mod neighbours;
 mod takeover;
@@ -34,6 +35,7 @@ use crate::{
 pub use attach::attach;
 pub use check::check;
 pub use collect::{collect, forward};
+pub use device_info::DeviceInfo;
 pub use takeover::undo_upstream;
 pub use undo::{Evidence, forget_vain_notes, is_gone, join, roll_back, sweep_all, sweep_dead, undo_all};
 
@@ -174,6 +176,8 @@ pub struct Wish {
     pub injection: Injection,
     /// `CNI_ARGS` of the plugins.
     pub args: CniArgs,
+    /// Device-information file, where it has a device.
+    pub device_info: Option<DeviceInfo>,
 }
 
 /// One attachment, validated.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use fairlead_kernel::Netns;
 use serde_json::Value;
 
-use super::{DEVICE_LIMIT, Engine, attach::lock_tables, device_lock, ipam, plugin_env, sandbox_lock};
+use super::{
+    DEVICE_LIMIT, Engine, attach::lock_tables, device_info, device_lock, ipam, plugin_env, sandbox_lock,
+};
 use crate::{
     drivers::{LINK_GROUP, Pod, Work},
     exec::{PluginEnv, run},
@@ -207,7 +209,10 @@ pub(super) fn undo_locked(
             left.push(step);
         }
     }
-    if left.is_empty() {
+    if let Some(file) = record.device_info.as_ref().filter(|_| left.is_empty()) {
+        errors.extend(device_info::remove(file).err());
+    }
+    if errors.is_empty() {
         engine.store.remove(&record)?;
         return engine.store.release_devices(&devices, &record.key());
     }

@@ -2,19 +2,23 @@
 
 use std::time::Instant;
 
-use super::{config::MetaConfig, open_engine, pod_of, primary, report};
+use super::{
+    config::MetaConfig,
+    default_route,
+    networks::{self, Networks, Wanted},
+    open_engine, pod_of, report,
+};
 use crate::{
-    agent_client,
-    agent_protocol::{Answer, Call as AgentCall, PlannedAttachment, PodRef, Resolve},
-    config::{Injection, NetworkConfig},
+    agent_protocol::Happening,
+    config::Injection,
     drivers::Pod,
-    engine::{self, Engine, Evidence, Planned, Sandbox, Wish, attach, plan, undo_all},
-    networks::annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
+    engine::{self, DeviceInfo, Engine, Evidence, Planned, Sandbox, Wish, attach, plan, undo_all},
     protocol::{
-        env::{Call, check_interface},
+        env::Call,
         error::{CniError, code},
     },
     record::{Phase, Record},
+    say::say,
 };
 
 pub(super) fn add(call: &Call, config: &MetaConfig) -> Result<String, CniError> {
@@ -36,24 +40,68 @@ pub(super) fn add(call: &Call, config: &MetaConfig) -> Result<String, CniError> 
     let lock = engine.lock_sandbox(&call.container_id, &holder)?;
     clear_unfinished(&sandbox, &mut engine)?;
 
-    let mut planned = vec![plan_primary(call, config, &sandbox, &mut engine)?];
-    let wanted = secondary_networks(config, &sandbox)?;
-    for (place, attachment) in wanted.iter().enumerate() {
-        let wish = wish_of(attachment, place + 1, call)?;
-        planned.push(plan(wish, &sandbox, &mut engine, |kind| config.is_built_in(kind))?);
-    }
-
-    let records = attach_all(planned, &sandbox, &mut engine, Pod::open(netns)?)?;
-    let result = records.first().and_then(|record| record.result.clone()).unwrap_or_default();
-    // The oldest versions cannot tell every result.
-    let document = result.render(config.version).map_err(|error| roll_back(error, &sandbox, &mut engine))?;
+    let networks = networks::find(call, config, &sandbox)?;
+    let made = Pod::open(netns).and_then(|pod| make(&networks, call, config, &sandbox, &mut engine, pod));
     // Published before the runtime is told, so that the annotation is there when containers start. The sandbox's lock is free
     // meanwhile: nothing of the node is touched any more.
     drop(lock);
-    if !wanted.is_empty() {
-        report::publish(config, &sandbox.pod, &sandbox.container_id, &records, &wanted, start);
+    let (pod, container) = (&sandbox.pod, sandbox.container_id.as_str());
+    match made {
+        Ok(made) => {
+            if networks.is_told {
+                report::publish(config, pod, container, &made.records, made.warnings, start);
+            }
+            Ok(made.document)
+        }
+        Err(error) => {
+            if networks.is_told {
+                report::tell(config, pod, container, Happening::AddFailed, error.to_string());
+            }
+            Err(error)
+        }
     }
-    Ok(document.to_string())
+}
+
+/// A pod's attachments, made.
+struct Made {
+    records: Vec<Record>,
+    /// What the pod asked for in vain.
+    warnings: Vec<String>,
+    /// The result for the runtime.
+    document: String,
+}
+
+/// Validates all, then attaches all or nothing.
+fn make(
+    networks: &Networks,
+    call: &Call,
+    config: &MetaConfig,
+    sandbox: &Sandbox,
+    engine: &mut Engine,
+    mut pod: Pod,
+) -> Result<Made, CniError> {
+    let warnings: Vec<String> = networks.all.iter().filter_map(Wanted::vain_requests).collect();
+    if let Some(text) = warnings.first().filter(|_| config.strict) {
+        return Err(CniError::new(code::UNSUPPORTED_FIELD, text.clone()));
+    }
+    warnings.iter().for_each(say);
+    let mut planned = Vec::new();
+    for (place, wanted) in networks.all.iter().enumerate() {
+        let wish = wish_of(wanted, place, call, config);
+        planned.push(plan(wish, sandbox, engine, |kind| wanted.is_in_process(kind, config))?);
+    }
+    let done = attach_all(planned, sandbox, engine, &mut pod).and_then(|mut records| {
+        let wishes: Vec<_> = networks.all.iter().map(|one| one.planned.default_route.clone()).collect();
+        default_route::settle(&mut records, &wishes, &mut pod, &engine.store)?;
+        let result = records.first().and_then(|record| record.result.clone()).unwrap_or_default();
+        // The oldest versions cannot tell every result.
+        let document = result.render(config.version)?.to_string();
+        Ok((records, document))
+    });
+    match done {
+        Ok((records, document)) => Ok(Made { records, warnings, document }),
+        Err(error) => Err(roll_back(error, sandbox, engine)),
+    }
 }
 
 /// What an ADD that was killed left for this sandbox is undone; what one made is not made again.
@@ -66,103 +114,58 @@ fn clear_unfinished(sandbox: &Sandbox, engine: &mut Engine) -> Result<(), CniErr
     undo_all(records, Evidence::Runtime(Some(&sandbox.netns_path)), engine)
 }
 
-/// The primary network gets the capabilities that the runtime passed. It is executed from disk, except for types that the
-/// operator lists as built in.
-fn plan_primary(
-    call: &Call,
-    config: &MetaConfig,
-    sandbox: &Sandbox,
-    engine: &mut Engine,
-) -> Result<Planned, CniError> {
-    let network = primary::load(config)?;
-    let wish = Wish {
-        network: network.name.clone(),
-        interface: call.interface.clone(),
-        order: 0,
-        config: network,
-        injection: Injection { capability_args: config.runtime_config.clone(), ..Injection::default() },
-        args: call.args.clone(),
-    };
-    plan(wish, sandbox, engine, |kind| config.is_listed(kind))
-}
-
-/// Asks the agent what else the pod gets. A pod whose annotations ask for nothing never waits for it.
-fn secondary_networks(config: &MetaConfig, sandbox: &Sandbox) -> Result<Vec<PlannedAttachment>, CniError> {
-    let annotations = config.annotations()?;
-    if annotations.as_ref().is_some_and(|all| all.contains_key(DEFAULT_NETWORK_ANNOTATION)) {
-        let text = format!(
-            "pod {}: annotation {DEFAULT_NETWORK_ANNOTATION} is not done by this version: remove it, or the pod would get \
-             another primary network than it asks for",
-            sandbox.pod
-        );
-        return Err(CniError::new(code::UNSUPPORTED_FIELD, text));
+fn wish_of(wanted: &Wanted, order: usize, call: &Call, meta: &MetaConfig) -> Wish {
+    let planned = &wanted.planned;
+    let mut capability_args = planned.capability_args.clone();
+    let device_info = planned.device_id.as_ref().map(|device| {
+        let resource = planned.resource_name.as_deref();
+        DeviceInfo::of(
+            &meta.devinfo_dir,
+            resource,
+            device,
+            &planned.network,
+            &call.container_id,
+            &planned.interface,
+        )
+    });
+    if let Some(info) = &device_info {
+        capability_args.insert("CNIDeviceInfoFile".into(), info.to.display().to_string().into());
     }
-    let asks = annotations
-        .as_ref()
-        .is_none_or(|all| all.get(NETWORKS_ANNOTATION).is_some_and(|text| !text.trim().is_empty()));
-    if !asks || sandbox.pod == PodRef::default() {
-        return Ok(Vec::new());
-    }
-    let resolve = Resolve {
-        pod: sandbox.pod.clone(),
-        container_id: sandbox.container_id.clone(),
-        annotations,
-        deadline_ms: 0,
-    };
-    let answer = agent_client::call(&config.agent_socket, &AgentCall::Resolve(resolve), config.agent_timeout)
-        .map_err(|error| error.context(format_args!("networks of pod {}", sandbox.pod)))?;
-    match answer {
-        Answer::Plan(plan) => Ok(plan.attachments),
-        other => {
-            let text = format!("the agent answered something else than a plan: {other:?}");
-            Err(CniError::new(code::OTHER, text))
+    let mut args = call.args.clone();
+    if !wanted.is_nodes() {
+        args.set("IgnoreUnknown", "1");
+        // The older way to ask for addresses, which many plugins know only.
+        if let Some(mac) = planned.capability_args.get("mac").and_then(|mac| mac.as_str()) {
+            args.set("MAC", mac);
+        }
+        if let Some(ips) = planned.capability_args.get("ips").and_then(|ips| ips.as_array()) {
+            let ips: Vec<&str> = ips.iter().filter_map(|ip| ip.as_str()).collect();
+            args.set("IP", &ips.join(","));
         }
     }
-}
-
-fn wish_of(planned: &PlannedAttachment, order: usize, call: &Call) -> Result<Wish, CniError> {
-    let label = |error: CniError| error.context(format_args!("network {}", planned.network));
-    check_interface(&planned.interface).map_err(label)?;
-    let config = NetworkConfig::parse(&planned.config).map_err(label)?;
-    let mut args = call.args.clone();
-    args.set("IgnoreUnknown", "1");
-    // The older way to ask for addresses, which many plugins know only.
-    if let Some(mac) = planned.capability_args.get("mac").and_then(|mac| mac.as_str()) {
-        args.set("MAC", mac);
-    }
-    if let Some(ips) = planned.capability_args.get("ips").and_then(|ips| ips.as_array()) {
-        let ips: Vec<&str> = ips.iter().filter_map(|ip| ip.as_str()).collect();
-        args.set("IP", &ips.join(","));
-    }
-    Ok(Wish {
+    Wish {
         network: planned.network.clone(),
         interface: planned.interface.clone(),
         order,
-        config,
+        config: wanted.config.clone(),
         injection: Injection {
-            capability_args: planned.capability_args.clone(),
+            capability_args,
             cni_args: planned.cni_args.clone(),
             device_id: planned.device_id.clone(),
         },
         args,
-    })
+        device_info,
+    }
 }
 
-/// Attaches everything, or undoes everything.
+/// Attaches everything in order, as far as it goes.
 fn attach_all(
     planned: Vec<Planned>,
     sandbox: &Sandbox,
     engine: &mut Engine,
-    mut pod: Pod,
+    pod: &mut Pod,
 ) -> Result<Vec<Record>, CniError> {
-    let mut records = Vec::new();
-    for attachment in planned {
-        match attach(attachment, sandbox, engine, &mut pod) {
-            Ok(record) => records.push(record),
-            Err(error) => return Err(roll_back(error, sandbox, engine)),
-        }
-    }
-    Ok(records)
+    planned.into_iter().map(|attachment| attach(attachment, sandbox, engine, pod)).collect()
 }
 
 /// Undoes what was attached. Where that fails, too, the records stay for the runtime's DEL, and the error says so.

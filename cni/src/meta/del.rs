@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{config::MetaConfig, open_engine, pod_of, primary};
+use super::{config::MetaConfig, open_engine, pod_of, primary, report};
 use crate::{
     config::Injection,
     engine::{Engine, Evidence, sweep_dead, undo_all, undo_upstream},
@@ -26,10 +26,13 @@ pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
         let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok());
         undo_upstream(&call.container_id, None, netns, &mut engine)?;
         del_without_record(call, config, &engine)?;
+        drop(lock);
     } else {
-        undo_all(records, Evidence::Runtime(call.netns_path()), &mut engine)?;
+        let undone = undo_all(records.clone(), Evidence::Runtime(call.netns_path()), &mut engine);
+        drop(lock);
+        report::removed(config, &records, undone.as_ref().err().map(ToString::to_string));
+        undone?;
     }
-    drop(lock);
     sweep_dead(&mut engine);
     sweep(&engine.locks);
     Ok(())

@@ -5,8 +5,11 @@ pub mod primary;
 
 mod add;
 mod check;
+mod default_route;
 mod del;
+mod files;
 mod gc;
+mod networks;
 mod report;
 
 use crate::{
@@ -41,6 +44,10 @@ pub fn handle(call: &Call, stdin: &str) -> Result<Option<String>, CniError> {
 /// Whether an ADD could succeed: is there a primary network? The agent does not count: when it is restarted, the node must not
 /// become unready.
 fn status(config: &MetaConfig) -> Result<(), CniError> {
+    // A name may be that of a definition, which only the agent knows.
+    if config.policy.cluster_network.as_ref().is_some_and(|reference| !reference.contains('/')) {
+        return Ok(());
+    }
     primary::load(config).map(drop).map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error })
 }
 

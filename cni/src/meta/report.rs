@@ -1,40 +1,36 @@
 //! Telling the pod its interfaces: from results to the network-status annotation, which the agent publishes.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::config::MetaConfig;
 use crate::{
     agent_client,
-    agent_protocol::{Call, PlannedAttachment, PodRef, Report},
+    agent_protocol::{Call, Happening, Notify, PodRef, Report},
+    engine::device_info,
     protocol::result::CniResult,
     record::Record,
     say::say,
     status::NetworkStatus,
 };
 
-/// Where the device plugin leaves device-information files (device-information specification 1.1.0).
-const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/dp";
 /// The least time that publishing gets, however long the ADD has taken.
 const LEAST: Duration = Duration::from_secs(2);
+/// How long is waited until the agent has taken something that nobody waits for.
+const TELLING: Duration = Duration::from_millis(500);
 
-/// Publishes the pod's interfaces. A failure is said and no more: the pod has its interfaces.
+/// Publishes the pod's interfaces. A failure is said and no more: the pod has its interfaces, and the agent goes on trying.
 pub(super) fn publish(
     config: &MetaConfig,
     pod: &PodRef,
     container_id: &str,
     records: &[Record],
-    wanted: &[PlannedAttachment],
+    warnings: Vec<String>,
     start: Instant,
 ) {
     let networks = records.iter().flat_map(|record| {
-        let planned = record.order.checked_sub(1).and_then(|place| wanted.get(place));
-        let device_info = planned.and_then(|planned| device_info(Path::new(DEVICE_INFO), planned));
+        let device_info = record.device_info.as_deref().and_then(device_info::read);
         let result = record.result.clone().unwrap_or_default();
         statuses(&record.network, record.order == 0, &result, device_info.as_ref())
     });
@@ -43,11 +39,38 @@ pub(super) fn publish(
         pod: pod.clone(),
         container_id: container_id.to_owned(),
         networks: networks.collect(),
+        warnings,
         deadline_ms: 0,
     };
     if let Err(error) = agent_client::call(&config.agent_socket, &Call::Report(report), limit) {
-        say(format_args!("pod {pod}: the network-status annotation could not be published: {error}"));
+        say(format_args!("pod {pod}: the network-status annotation is not published yet: {error}"));
     }
+}
+
+/// Has the agent tell on the pod what happened. Without an agent nobody is told.
+pub(super) fn tell(config: &MetaConfig, pod: &PodRef, container_id: &str, what: Happening, message: String) {
+    let (pod, container_id) = (pod.clone(), container_id.to_owned());
+    let notify = Notify { pod, container_id, what, message, deadline_ms: 0 };
+    agent_client::tell(&config.agent_socket, Call::Notify(notify), TELLING);
+}
+
+/// Tells that a DEL removed these attachments, or why it could not. A pod that had nothing but the node's own network is not
+/// told.
+pub(super) fn removed(config: &MetaConfig, records: &[Record], failure: Option<String>) {
+    let Some(first) = records.iter().find(|record| record.order > 0 || record.network.contains('/')) else {
+        return;
+    };
+    let (what, message) = match failure {
+        Some(failure) => (Happening::RemoveFailed, failure),
+        None => {
+            let names: Vec<String> = records
+                .iter()
+                .map(|record| format!("{} from {}", record.interface, record.network))
+                .collect();
+            (Happening::Removed, format!("Remove {}", names.join(", ")))
+        }
+    };
+    tell(config, &first.pod, &first.container_id, what, message);
 }
 
 /// The entries of one attachment: one for each interface that is inside the sandbox. Addresses go to the interface that they
@@ -99,14 +122,6 @@ fn default_gateways(result: &CniResult) -> Vec<String> {
     gateways.map(|gateway| gateway.to_string()).collect()
 }
 
-/// What the device plugin says about the attachment's device, if it has left a file.
-fn device_info(dir: &Path, planned: &PlannedAttachment) -> Option<Value> {
-    let (resource, device) = (planned.resource_name.as_ref()?, planned.device_id.as_ref()?);
-    let name = format!("{resource}-{device}-device.json").replace('/', "-");
-    let file: PathBuf = dir.join(name);
-    serde_json::from_slice(&fs::read(file).ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -144,24 +159,5 @@ mod tests {
         assert_eq!(entries[1].ips, ["10.0.0.2"]);
         assert!(entries.iter().all(|entry| !entry.default && entry.gateway.is_empty()));
         assert_eq!(entries[0].device_info, Some(json!({"type": "pci"})));
-    }
-
-    #[test]
-    fn device_information_is_read_where_the_device_plugin_leaves_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("intel.com-sriov-0000:01:10.0-device.json");
-        fs::write(file, r#"{"type":"pci","version":"1.1.0"}"#).unwrap();
-        let mut planned = PlannedAttachment {
-            network: "n".into(),
-            interface: "net1".into(),
-            config: String::new(),
-            device_id: Some("0000:01:10.0".into()),
-            resource_name: Some("intel.com/sriov".into()),
-            capability_args: serde_json::Map::new(),
-            cni_args: serde_json::Map::new(),
-        };
-        assert_eq!(device_info(dir.path(), &planned).unwrap()["type"], "pci");
-        planned.device_id = Some("0000:01:10.1".into());
-        assert_eq!(device_info(dir.path(), &planned), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The pod's `k8s.v1.cni.cncf.io/networks` annotation: a short form `[namespace/]name[@interface],...` and a JSON list
 //! (multi-network specification, section 4.1).
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -16,7 +16,7 @@ mod json_form;
 /// Key of the annotation in which a pod asks for networks.
 pub const NETWORKS_ANNOTATION: &str = "k8s.v1.cni.cncf.io/networks";
 
-/// Key of the annotation in which a pod asks for another primary network (Multus). It is not done yet.
+/// Key of the annotation in which a pod asks for another primary network (Multus).
 pub const DEFAULT_NETWORK_ANNOTATION: &str = "v1.multus-cni.io/default-network";
 
 /// One network that a pod asks for, with what it asks of it.
@@ -53,10 +53,30 @@ impl NetworkSelection {
     }
 }
 
+/// An annotation in which pods ask for networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Annotation {
+    /// [`NETWORKS_ANNOTATION`].
+    Networks,
+    /// [`DEFAULT_NETWORK_ANNOTATION`].
+    DefaultNetwork,
+}
+
+impl fmt::Display for Annotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Networks => NETWORKS_ANNOTATION,
+            Self::DefaultNetwork => DEFAULT_NETWORK_ANNOTATION,
+        })
+    }
+}
+
 /// The annotation of a pod cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("annotation {NETWORKS_ANNOTATION} of pod {pod}{}: {problem}", place(*element, text))]
+#[error("annotation {annotation} of pod {pod}{}: {problem}", place(*element, text))]
 pub struct AnnotationError {
+    /// Which annotation it is.
+    pub annotation: Annotation,
     /// `namespace/name` of the pod.
     pub pod: String,
     /// Which element, counted from 1; 0 for the whole annotation.
@@ -93,6 +113,9 @@ pub enum Problem {
     /// An element of the short form has too many separators.
     #[error("more than one `{0}`: the form is [namespace/]name[@interface]")]
     TooMany(char),
+    /// There is more than one element where only one may be.
+    #[error("it names {0} networks, but a pod has one primary network: name one")]
+    NotOne(usize),
     /// A required key is absent.
     #[error("`name` is missing: it names the NetworkAttachmentDefinition")]
     NoName,
@@ -131,25 +154,58 @@ impl Problem {
 /// # Errors
 /// When an element cannot be read or holds a value that is not allowed; nothing is skipped.
 pub fn parse(text: &str, pod: &PodRef) -> Result<Vec<NetworkSelection>, AnnotationError> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
+    Source { annotation: Annotation::Networks, pod, namespace: &pod.namespace }.parse(text)
+}
+
+/// Reads the default-network annotation of `pod`: at most one element, in `namespace` unless it says otherwise.
+///
+/// # Errors
+/// As [`parse`], and when there is more than one element.
+pub fn parse_default(
+    text: &str,
+    pod: &PodRef,
+    namespace: &str,
+) -> Result<Option<NetworkSelection>, AnnotationError> {
+    let source = Source { annotation: Annotation::DefaultNetwork, pod, namespace };
+    let mut all = source.parse(text)?;
+    match all.len() {
+        0 | 1 => Ok(all.pop()),
+        count => Err(source.error(0, "", Problem::NotOne(count))),
     }
-    if text.contains(['[', '{', '"']) { json_form::parse(text, pod) } else { parse_short(text, pod) }
 }
 
-fn parse_short(text: &str, pod: &PodRef) -> Result<Vec<NetworkSelection>, AnnotationError> {
-    let element = |(index, element): (usize, &str)| {
-        short_element(element.trim(), &pod.namespace).map_err(|problem| AnnotationError {
-            pod: pod.to_string(),
-            element: index + 1,
-            text: element.trim().to_owned(),
-            problem,
-        })
-    };
-    text.split(',').enumerate().map(element).collect()
+/// An annotation to be read.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    annotation: Annotation,
+    pod: &'a PodRef,
+    /// Of networks without one.
+    namespace: &'a str,
 }
 
-fn short_element(text: &str, pod_namespace: &str) -> Result<NetworkSelection, Problem> {
+impl Source<'_> {
+    fn parse(self, text: &str) -> Result<Vec<NetworkSelection>, AnnotationError> {
+        if text.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        if text.contains(['[', '{', '"']) { json_form::parse(text, self) } else { self.parse_short(text) }
+    }
+
+    fn parse_short(self, text: &str) -> Result<Vec<NetworkSelection>, AnnotationError> {
+        let element = |(index, element): (usize, &str)| {
+            let element = element.trim();
+            short_element(element, self.namespace).map_err(|problem| self.error(index + 1, element, problem))
+        };
+        text.split(',').enumerate().map(element).collect()
+    }
+
+    fn error(self, element: usize, text: &str, problem: Problem) -> AnnotationError {
+        let (annotation, pod, text) = (self.annotation, self.pod.to_string(), text.to_owned());
+        AnnotationError { annotation, pod, element, text, problem }
+    }
+}
+
+fn short_element(text: &str, default_namespace: &str) -> Result<NetworkSelection, Problem> {
     if text.is_empty() {
         return Err(Problem::Empty);
     }
@@ -160,7 +216,7 @@ fn short_element(text: &str, pod_namespace: &str) -> Result<NetworkSelection, Pr
         Some((network, interface)) => (network, Some(interface)),
         None => (text, None),
     };
-    let (namespace, name) = network.split_once('/').unwrap_or((pod_namespace, network));
+    let (namespace, name) = network.split_once('/').unwrap_or((default_namespace, network));
     let mut selection = NetworkSelection::default();
     (selection.namespace, selection.name) = checked_network(namespace, name)?;
     selection.interface = interface.map(checked_interface).transpose()?;
@@ -242,6 +298,19 @@ mod tests {
         ] {
             assert_eq!(parse(text, &pod()).map_err(|error| error.problem), Err(problem), "{text}");
         }
+    }
+
+    #[test]
+    fn the_default_network_is_one_and_in_a_namespace_of_its_own() {
+        let read = |text: &str| parse_default(text, &pod(), "kube-system");
+        assert_eq!(read("a").unwrap().unwrap().network(), "kube-system/a");
+        assert_eq!(read(r#"[{"name":"a","namespace":"b"}]"#).unwrap().unwrap().network(), "b/a");
+        assert_eq!(read(" "), Ok(None));
+        let error = read("a,b").unwrap_err().to_string();
+        assert!(
+            error
+                .starts_with("annotation v1.multus-cni.io/default-network of pod default/router: it names 2")
+        );
     }
 
     #[test]

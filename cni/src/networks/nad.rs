@@ -10,6 +10,9 @@ use super::fields::{field, spelling};
 /// Annotation of a definition that names the resource whose devices the network takes.
 pub const RESOURCE_ANNOTATION: &str = "k8s.v1.cni.cncf.io/resourceName";
 
+/// Keys under which plugins read a device.
+const DEVICE_KEYS: [&str; 2] = ["deviceID", "pciBusID"];
+
 /// The parts of a NetworkAttachmentDefinition that a plan needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkAttachmentDefinition {
@@ -29,15 +32,18 @@ impl fmt::Display for NetworkAttachmentDefinition {
     }
 }
 
+/// The CNI configuration of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Configuration<'a> {
+    /// This text.
+    Text(Cow<'a, str>),
+    /// The one on the node's disk that has this `name`.
+    OnDisk(&'a str),
+}
+
 /// A definition has no configuration to attach with.
 #[derive(Debug, Error)]
 pub enum NadError {
-    /// The configuration is to come from the node's disk.
-    #[error(
-        "NetworkAttachmentDefinition {0} has no spec.config: a configuration from the node's disk is not supported \
-         yet, put it into spec.config"
-    )]
-    Empty(String),
     /// The configuration is no JSON.
     #[error("spec.config of NetworkAttachmentDefinition {network} is not JSON: correct it there")]
     Json {
@@ -60,13 +66,13 @@ pub enum NadError {
 
 impl NetworkAttachmentDefinition {
     /// The CNI configuration of the network: the author's bytes, with the definition's name (without namespace) filled in
-    /// when they have no `name`.
+    /// when they have no `name`. A definition without one stands for that on the node's disk.
     ///
     /// # Errors
-    /// When there is no configuration or it is not a JSON object.
-    pub fn resolved_config(&self) -> Result<Cow<'_, str>, NadError> {
+    /// When the configuration is not a JSON object.
+    pub fn configuration(&self) -> Result<Configuration<'_>, NadError> {
         if self.config.trim().is_empty() {
-            return Err(NadError::Empty(self.to_string()));
+            return Ok(Configuration::OnDisk(&self.name));
         }
         let value = serde_json::from_str(&self.config)
             .map_err(|source| NadError::Json { network: self.to_string(), source })?;
@@ -74,10 +80,27 @@ impl NetworkAttachmentDefinition {
             return Err(self.wrong_type("spec.config", "an object"));
         };
         match field(&object, "name") {
-            Some(Value::String(name)) if !name.is_empty() => Ok(Cow::Borrowed(&self.config)),
-            None | Some(Value::String(_)) => Ok(Cow::Owned(self.with_name(object))),
+            Some(Value::String(name)) if !name.is_empty() => {
+                Ok(Configuration::Text(Cow::Borrowed(&self.config)))
+            }
+            None | Some(Value::String(_)) => Ok(Configuration::Text(Cow::Owned(self.with_name(object)))),
             Some(_) => Err(self.wrong_type("`name` in spec.config", "a string")),
         }
+    }
+
+    /// The devices that the configuration's author named, under any of the keys that plugins read them from.
+    pub fn own_devices(&self) -> Vec<String> {
+        let Ok(Value::Object(object)) = serde_json::from_str(&self.config) else { return Vec::new() };
+        let plugins = field(&object, "plugins").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let objects = std::iter::once(&object).chain(plugins.iter().filter_map(Value::as_object));
+        let mut devices: Vec<String> = objects
+            .flat_map(|object| DEVICE_KEYS.iter().filter_map(move |key| field(object, key)?.as_str()))
+            .filter(|device| !device.is_empty())
+            .map(str::to_owned)
+            .collect();
+        devices.sort_unstable();
+        devices.dedup();
+        devices
     }
 
     /// Puts the name in front of the author's bytes; only an empty `name` that is already there costs a new rendering.
@@ -110,35 +133,50 @@ mod tests {
         }
     }
 
+    fn text(nad: &NetworkAttachmentDefinition) -> String {
+        match nad.configuration().unwrap() {
+            Configuration::Text(text) => text.into_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_config_with_a_name_stays_byte_for_byte() {
         for config in [r#" {"type":"macvlan",  "Name":"x", "big":1.00}"#, r#"{"name":"b","plugins":[]}"#] {
-            assert_eq!(nad(config).resolved_config().unwrap(), config);
+            assert_eq!(text(&nad(config)), config);
         }
     }
 
     #[test]
     fn a_missing_name_is_filled_in_before_the_authors_bytes() {
-        let resolved =
-            nad("\n{ \"type\":\"macvlan\", \"big\": 1.00 }").resolved_config().unwrap().into_owned();
+        let resolved = text(&nad("\n{ \"type\":\"macvlan\", \"big\": 1.00 }"));
         assert_eq!(resolved, "{\"name\":\"a\", \"type\":\"macvlan\", \"big\": 1.00 }");
-        assert_eq!(nad("{}").resolved_config().unwrap(), r#"{"name":"a"}"#);
+        assert_eq!(text(&nad("{}")), r#"{"name":"a"}"#);
     }
 
     #[test]
     fn an_empty_name_is_replaced_where_it_stands() {
         for config in [r#"{"type":"macvlan","Name":"","z":1}"#, r#"{"type":"macvlan","Name":null,"z":1}"#] {
-            assert_eq!(nad(config).resolved_config().unwrap(), r#"{"type":"macvlan","Name":"a","z":1}"#);
+            assert_eq!(text(&nad(config)), r#"{"type":"macvlan","Name":"a","z":1}"#);
         }
     }
 
     #[test]
     fn what_cannot_be_attached_is_refused() {
-        assert!(
-            matches!(nad(" ").resolved_config(), Err(NadError::Empty(network)) if network == "default/a")
-        );
-        assert!(matches!(nad("{").resolved_config(), Err(NadError::Json { .. })));
-        assert!(matches!(nad("[]").resolved_config(), Err(NadError::Type { .. })));
-        assert!(matches!(nad(r#"{"name":5}"#).resolved_config(), Err(NadError::Type { .. })));
+        assert!(matches!(nad("{").configuration(), Err(NadError::Json { .. })));
+        assert!(matches!(nad("[]").configuration(), Err(NadError::Type { .. })));
+        assert!(matches!(nad(r#"{"name":5}"#).configuration(), Err(NadError::Type { .. })));
+    }
+    #[test]
+    fn an_empty_spec_stands_for_the_configuration_on_disk_of_that_name() {
+        assert_eq!(nad(" \n").configuration().unwrap(), Configuration::OnDisk("a"));
+    }
+
+    #[test]
+    fn devices_that_an_author_named_are_seen_in_single_configurations_and_lists() {
+        let config =
+            r#"{"DeviceID":"0000:01:10.1","plugins":[{"pciBusID":"0000:01:10.0"},{"deviceID":""},5]}"#;
+        assert_eq!(nad(config).own_devices(), ["0000:01:10.0", "0000:01:10.1"]);
+        assert!(nad("{").own_devices().is_empty() && nad("").own_devices().is_empty());
     }
 }

@@ -1,16 +1,22 @@
 //! The decision: from what a pod asks for, what its networks are and which devices it has, to its attachments.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::{Map, Value};
-use thiserror::Error;
 
 use super::{
     annotation::NetworkSelection,
+    ask::{Asked, Networks},
     devices::PodDevices,
-    nad::{NadError, NetworkAttachmentDefinition},
+    nad::{Configuration, NetworkAttachmentDefinition},
 };
 use crate::agent_protocol::{Plan, PlannedAttachment, PodRef};
+
+mod assign;
+mod error;
+
+use self::assign::{Device, assign, check_own_devices};
+pub use self::error::PlanError;
 
 /// The definitions that a plan may use.
 #[derive(Clone, Debug)]
@@ -35,241 +41,154 @@ impl Definitions {
     }
 }
 
-/// A pod's networks cannot be attached.
-#[derive(Debug, Error)]
-pub enum PlanError {
-    /// The pod asks for something that does not exist yet.
-    #[error("pod {pod} asks for `{key}` with network {network}: this is not supported yet, remove it")]
-    Unsupported {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// The network.
-        network: String,
-        /// The annotation's key.
-        key: &'static str,
-    },
-    /// A network does not exist.
-    #[error(
-        "pod {pod} asks for network {network}, but there is no such NetworkAttachmentDefinition {looked_in}: create it, \
-         or correct the pod's annotation"
-    )]
-    NoDefinition {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// `namespace/name` of the network.
-        network: String,
-        /// Where it was looked for.
-        looked_in: String,
-    },
-    /// A network has no usable configuration.
-    #[error("pod {pod} asks for a network that cannot be used")]
-    Config {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// Why not.
-        source: NadError,
-    },
-    /// Two networks of a pod are to have one interface name.
-    #[error(
-        "pod {pod} asks for two interfaces {interface}: networks {} and {} (a network without `interface` gets net1, \
-         net2, ... by its place): give one of them another name", networks.0, networks.1
-    )]
-    DuplicateInterface {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// The interface.
-        interface: String,
-        /// The two networks.
-        networks: (String, String),
-    },
-    /// The pod has fewer devices than its networks take.
-    #[error(
-        "pod {pod} asks for {} {resource} but {}: raise the container's limit or drop a network",
-        amount(*given), needs(networks)
-    )]
-    TooFewDevices {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// The resource.
-        resource: String,
-        /// How many devices kubelet allocated.
-        given: usize,
-        /// The networks that take one each.
-        networks: Vec<String>,
-    },
-    /// The annotation names a device that is not the pod's.
-    #[error(
-        "pod {pod} asks for device {device} with network {network}, which is not allocated to it{}: leave `deviceID` \
-         out, or name a device of the pod (it has {})", under(resource.as_deref()), devices_text(devices)
-    )]
-    NotAllocated {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// The network.
-        network: String,
-        /// The device.
-        device: String,
-        /// The resource that the network takes, if it names one.
-        resource: Option<String>,
-        /// The pod's devices.
-        devices: Vec<String>,
-    },
-    /// Two networks name one device.
-    #[error("pod {pod} asks for device {device} with networks {} and {}: name another for one of them", networks.0, networks.1)]
-    DuplicateDevice {
-        /// `namespace/name` of the pod.
-        pod: String,
-        /// The device.
-        device: String,
-        /// The two networks.
-        networks: (String, String),
-    },
+/// What kubelet allocated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocated {
+    /// To the pod.
+    pub own: PodDevices,
+    /// To other pods: device and who has it.
+    pub others: BTreeMap<String, String>,
 }
 
-/// The attachments of `pod`, in the annotation's order.
+/// Which allocations a plan needs to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The pod's own.
+    pub own: bool,
+    /// Those of other pods.
+    pub others: bool,
+}
+
+/// The attachments of `pod`, in order.
 ///
-/// The n-th network without `interface` of its own is called `net<n>`, counted over all networks, as Multus does. Networks
-/// that name a device get it; the others of a resource share out the rest, the n-th network the n-th device.
+/// The n-th network without `interface` of its own is called `net<n>`, counted over all networks but the primary one, as
+/// Multus does. Networks that name a device get it; the others of a resource share out the rest, the n-th network the n-th
+/// device, the primary network first.
 ///
 /// # Errors
 /// When any of the networks cannot be attached; none is left out.
 pub fn plan(
     pod: &PodRef,
-    selections: &[NetworkSelection],
+    networks: &Networks,
     definitions: &Definitions,
-    devices: &PodDevices,
+    devices: &Allocated,
 ) -> Result<Plan, PlanError> {
-    let networks = selections
+    let requested =
+        networks.iter().map(|asked| requested(pod, asked, definitions)).collect::<Result<Vec<_>, _>>()?;
+    check_default_routes(pod, networks)?;
+    let interfaces = interfaces(pod, networks)?;
+    check_own_devices(pod, &requested, &devices.others)?;
+    let assigned = assign(pod, &requested, &devices.own)?;
+    let mut attachments = requested
         .iter()
-        .map(|selection| requested(pod, selection, definitions))
-        .collect::<Result<Vec<_>, _>>()?;
-    let interfaces = interfaces(pod, selections)?;
-    let assigned = assign(pod, &networks, devices)?;
-    let attachments = networks.iter().zip(interfaces).zip(assigned);
-    attachments
+        .zip(interfaces)
+        .zip(assigned)
         .map(|((network, interface), device)| attachment(pod, network, interface, device))
-        .collect::<Result<_, _>>()
-        .map(|attachments| Plan { attachments })
+        .collect::<Result<Vec<_>, _>>()?;
+    let primary = networks.primary.is_some().then(|| Box::new(attachments.remove(0)));
+    Ok(Plan { primary, attachments })
 }
 
-/// Whether a plan needs to know the pod's devices.
-pub fn needs_devices(selections: &[NetworkSelection], definitions: &Definitions) -> bool {
-    let takes_one = |selection: &NetworkSelection| {
-        selection.device_id.is_some()
-            || definitions.get(selection).is_some_and(|nad| nad.resource_name.is_some())
-    };
-    selections.iter().any(takes_one)
+/// Which allocations a plan needs.
+pub fn needs(networks: &Networks, definitions: &Definitions) -> Needs {
+    let mut needs = Needs::default();
+    for asked in networks.iter() {
+        let definition = definitions.get(&asked.selection);
+        let takes_one = definition.is_some_and(|nad| nad.resource_name.is_some());
+        needs.own |= takes_one || asked.selection.device_id.is_some();
+        needs.others |= definition.is_some_and(|nad| !own_devices(nad, &asked.selection).is_empty());
+    }
+    needs
 }
 
-/// A network as asked for, with its definition.
+/// A network as asked for, with its definition. What the operator names may have none: it is on the node's disk.
 struct Requested<'a> {
-    selection: &'a NetworkSelection,
-    definition: &'a NetworkAttachmentDefinition,
+    asked: &'a Asked,
+    definition: Option<&'a NetworkAttachmentDefinition>,
+}
+
+impl<'a> Requested<'a> {
+    fn selection(&self) -> &'a NetworkSelection {
+        &self.asked.selection
+    }
+
+    /// The resource whose devices it takes.
+    fn resource(&self) -> Option<&'a str> {
+        self.definition?.resource_name.as_deref()
+    }
+
+    /// Devices that its author named, where it gets no other.
+    fn own_devices(&self) -> Vec<String> {
+        self.definition.map(|nad| own_devices(nad, self.selection())).unwrap_or_default()
+    }
+}
+
+fn own_devices(definition: &NetworkAttachmentDefinition, selection: &NetworkSelection) -> Vec<String> {
+    if definition.resource_name.is_some() || selection.device_id.is_some() {
+        return Vec::new();
+    }
+    definition.own_devices()
 }
 
 fn requested<'a>(
     pod: &PodRef,
-    selection: &'a NetworkSelection,
+    asked: &'a Asked,
     definitions: &'a Definitions,
 ) -> Result<Requested<'a>, PlanError> {
-    if selection.default_route.is_some() {
-        let (pod, network) = (pod.to_string(), name_for(pod, selection));
-        return Err(PlanError::Unsupported { pod, network, key: "default-route" });
-    }
-    match definitions.get(selection) {
-        Some(definition) => Ok(Requested { selection, definition }),
-        None => Err(PlanError::NoDefinition {
+    let definition = definitions.get(&asked.selection);
+    if definition.is_none() && !asked.by_operator {
+        return Err(PlanError::NoDefinition {
             pod: pod.to_string(),
-            network: selection.network(),
+            network: asked.selection.network(),
             looked_in: definitions.source.clone(),
-        }),
+        });
     }
+    Ok(Requested { asked, definition })
 }
 
-fn interfaces(pod: &PodRef, selections: &[NetworkSelection]) -> Result<Vec<String>, PlanError> {
+/// Names of the interfaces, the primary one's first where there is one.
+fn interfaces(pod: &PodRef, networks: &Networks) -> Result<Vec<String>, PlanError> {
     let mut names: Vec<String> = Vec::new();
-    for (index, selection) in selections.iter().enumerate() {
+    for (index, asked) in networks.others.iter().enumerate() {
+        let selection = &asked.selection;
         let name = selection.interface.clone().unwrap_or_else(|| format!("net{}", index + 1));
+        if name == networks.interface {
+            let network = name_for(pod, selection);
+            return Err(PlanError::PrimaryInterface { pod: pod.to_string(), network, interface: name });
+        }
         if let Some(first) = names.iter().position(|other| *other == name) {
             return Err(PlanError::DuplicateInterface {
                 pod: pod.to_string(),
                 interface: name,
-                networks: (name_for(pod, &selections[first]), name_for(pod, selection)),
+                networks: (name_for(pod, &networks.others[first].selection), name_for(pod, selection)),
             });
         }
         names.push(name);
     }
+    if networks.primary.is_some() {
+        names.insert(0, networks.interface.clone());
+    }
     Ok(names)
 }
 
-/// A device and the resource it belongs to.
-type Device<'a> = (&'a str, &'a str);
-
-fn assign<'a>(
-    pod: &PodRef,
-    networks: &[Requested<'a>],
-    devices: &'a PodDevices,
-) -> Result<Vec<Option<Device<'a>>>, PlanError> {
-    let mut assigned = Vec::new();
-    for network in networks {
-        let device = named(pod, network, devices)?;
-        if let Some(first) =
-            device.and_then(|device| assigned.iter().position(|other| *other == Some(device)))
-        {
-            return Err(PlanError::DuplicateDevice {
-                pod: pod.to_string(),
-                device: network.selection.device_id.clone().unwrap_or_default(),
-                networks: (name_for(pod, networks[first].selection), name_for(pod, network.selection)),
-            });
-        }
-        assigned.push(device);
-    }
-    let taken: HashSet<&str> = assigned.iter().flatten().map(|(_, device)| *device).collect();
-    let mut free: BTreeMap<&str, _> = BTreeMap::new();
-    for (network, device) in networks.iter().zip(&mut assigned) {
-        let Some(resource) = network.definition.resource_name.as_deref().filter(|_| device.is_none()) else {
-            continue;
-        };
-        let rest = free
-            .entry(resource)
-            .or_insert_with(|| devices.of(resource).iter().filter(|&id| !taken.contains(id.as_str())));
-        match rest.next() {
-            Some(id) => *device = Some((resource, id.as_str())),
-            None => return Err(too_few(pod, resource, networks, devices)),
+/// A pod has one default route of each family.
+fn check_default_routes(pod: &PodRef, networks: &Networks) -> Result<(), PlanError> {
+    let all: Vec<(IpAddr, String)> = networks
+        .iter()
+        .flat_map(|asked| {
+            let gateways = asked.selection.default_route.iter().flatten();
+            gateways.map(|gateway| (*gateway, name_for(pod, &asked.selection)))
+        })
+        .collect();
+    for family in [4, 6] {
+        let of_family = all.iter().filter(|(gateway, _)| gateway.is_ipv4() == (family == 4));
+        let gateways: Vec<String> =
+            of_family.map(|(gateway, network)| format!("{gateway} (network {network})")).collect();
+        if gateways.len() > 1 {
+            return Err(PlanError::DefaultRoutes { pod: pod.to_string(), family, gateways });
         }
     }
-    Ok(assigned)
-}
-
-/// The device that the annotation names for a network.
-fn named<'a>(
-    pod: &PodRef,
-    network: &Requested<'a>,
-    devices: &'a PodDevices,
-) -> Result<Option<Device<'a>>, PlanError> {
-    let Some(device) = network.selection.device_id.as_deref() else { return Ok(None) };
-    let wanted = network.definition.resource_name.as_deref();
-    let is_it = |&(resource, id): &Device<'_>| id == device && wanted.is_none_or(|wanted| wanted == resource);
-    devices.iter().find(is_it).map(Some).ok_or_else(|| PlanError::NotAllocated {
-        pod: pod.to_string(),
-        network: name_for(pod, network.selection),
-        device: device.to_owned(),
-        resource: wanted.map(str::to_owned),
-        devices: devices.iter().map(|(resource, id)| format!("{id} of {resource}")).collect(),
-    })
-}
-
-fn too_few(pod: &PodRef, resource: &str, networks: &[Requested<'_>], devices: &PodDevices) -> PlanError {
-    let takes = |network: &&Requested<'_>| {
-        let named = || network.selection.device_id.as_deref().and_then(|device| devices.resource_of(device));
-        network.definition.resource_name.as_deref().or_else(named) == Some(resource)
-    };
-    PlanError::TooFewDevices {
-        pod: pod.to_string(),
-        resource: resource.to_owned(),
-        given: devices.of(resource).len(),
-        networks: networks.iter().filter(takes).map(|network| name_for(pod, network.selection)).collect(),
-    }
+    Ok(())
 }
 
 fn attachment(
@@ -278,16 +197,27 @@ fn attachment(
     interface: String,
     device: Option<Device<'_>>,
 ) -> Result<PlannedAttachment, PlanError> {
-    let config = network.definition.resolved_config();
-    let config = config.map_err(|source| PlanError::Config { pod: pod.to_string(), source })?;
+    let selection = network.selection();
+    let configuration = match network.definition {
+        Some(definition) => definition.configuration(),
+        None => Ok(Configuration::OnDisk(&selection.name)),
+    };
+    let (config, on_disk) =
+        match configuration.map_err(|source| PlanError::Config { pod: pod.to_string(), source })? {
+            Configuration::Text(text) => (text.into_owned(), None),
+            Configuration::OnDisk(name) => (String::new(), Some(name.to_owned())),
+        };
     Ok(PlannedAttachment {
-        network: network.definition.to_string(),
+        // What has no definition is known by the name in its configuration.
+        network: network.definition.map(ToString::to_string).unwrap_or_default(),
         interface,
-        config: config.into_owned(),
+        config,
+        on_disk,
         device_id: device.map(|(_, id)| id.to_owned()),
         resource_name: device.map(|(resource, _)| resource.to_owned()),
-        capability_args: capability_args(network.selection, device),
-        cni_args: network.selection.cni_args.clone(),
+        capability_args: capability_args(selection, device),
+        cni_args: selection.cni_args.clone(),
+        default_route: selection.default_route.clone(),
     })
 }
 
@@ -305,28 +235,13 @@ fn capability_args(selection: &NetworkSelection, device: Option<Device<'_>>) -> 
     values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// A network as the pod's author knows it: without namespace when it is the pod's own.
+/// A network as the pod's author knows it: without namespace when it is the pod's own. A path is its own name.
 fn name_for(pod: &PodRef, selection: &NetworkSelection) -> String {
-    if selection.namespace == pod.namespace { selection.name.clone() } else { selection.network() }
-}
-
-fn amount(given: usize) -> String {
-    if given == 0 { "no".into() } else { given.to_string() }
-}
-
-fn needs(networks: &[String]) -> String {
-    match networks {
-        [network] => format!("network {network} needs 1"),
-        _ => format!("networks {} need {}", networks.join(", "), networks.len()),
+    if selection.name.contains('/') || selection.namespace == pod.namespace {
+        selection.name.clone()
+    } else {
+        selection.network()
     }
-}
-
-fn under(resource: Option<&str>) -> String {
-    resource.map(|resource| format!(" under {resource}")).unwrap_or_default()
-}
-
-fn devices_text(devices: &[String]) -> String {
-    if devices.is_empty() { "none".into() } else { devices.join(", ") }
 }
 
 #[cfg(test)]

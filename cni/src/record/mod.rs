@@ -96,6 +96,9 @@ pub struct Record {
     pub steps: Vec<Step>,
     /// Result of the last step that ended well.
     pub result: Option<CniResult>,
+    /// Device-information file that was made for it, or that its plugins may have made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_info: Option<PathBuf>,
 }
 
 /// One plugin's work.
@@ -400,6 +403,7 @@ pub(crate) fn sample(container: &str, interface: &str, order: usize) -> Record {
             ipam: None,
         }],
         result: Some(CniResult::default()),
+        device_info: None,
     }
 }
 

@@ -21,6 +21,8 @@ mod macvlan;
 mod masters;
 #[cfg(target_arch = "x86_64")]
 mod meta;
+#[cfg(target_arch = "x86_64")]
+mod networks;
 mod protocol;
 mod ptp;
 #[cfg(target_arch = "x86_64")]

@@ -7,6 +7,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -62,6 +63,7 @@ exit 0
 /// See above.
 pub(crate) struct Runtime {
     pub(crate) bed: Bed,
+    pub(crate) agent: Arc<Mutex<Agent>>,
     /// Whether nobody else works on the host.
     is_alone: bool,
 }
@@ -76,7 +78,8 @@ impl Runtime {
 
     /// The same on a node that there is, where others are at work, too.
     pub(crate) fn on(bed: Bed, networks: &[Value]) -> Self {
-        let runtime = Self { bed, is_alone: false };
+        let agent = serve(&bed.dir.path().join("agent.sock"), networks);
+        let runtime = Self { bed, agent, is_alone: false };
         fs::create_dir_all(runtime.folder("bin/kept")).unwrap();
         fs::create_dir_all(runtime.folder("conf")).unwrap();
         for name in ["primary", "keeper"] {
@@ -86,7 +89,6 @@ impl Runtime {
         }
         let primary = json!({"cniVersion": "1.1.0", "name": "cluster", "plugins": [{"type": "primary"}]});
         fs::write(runtime.folder("conf/10-cluster.conflist"), primary.to_string()).unwrap();
-        serve(&runtime.folder("agent.sock"), networks);
         runtime
     }
 
@@ -101,6 +103,7 @@ impl Runtime {
             "cniVersion": "1.1.0", "name": "fairlead", "type": "fairlead", "cni.dev/valid-attachments": [],
             "primaryDir": self.folder("conf"), "stateDir": self.folder("state"), "runDir": self.folder("run"),
             "agentSocket": self.folder("agent.sock"), "agentTimeoutSeconds": 20,
+            "confDir": self.folder("nads"), "devinfoDir": self.folder("devinfo"),
         })
     }
 
@@ -161,7 +164,7 @@ impl Runtime {
 
     /// As the node is; of one that is not ours alone, as the pod and the folders are.
     pub(crate) fn snapshot(&self, pod: Option<&Namespace>) -> Snapshot {
-        let folders = ["state", "run", "networks", "bin/kept"].map(|name| self.folder(name));
+        let folders = ["state", "run", "networks", "bin/kept", "devinfo"].map(|name| self.folder(name));
         let host = Some(&self.bed.host).filter(|_| self.is_alone);
         Snapshot::take([("host", host), ("pod", pod)], &folders)
     }
@@ -215,20 +218,34 @@ fn finish(command: &mut Command, config: &Value) -> Result<Value, Value> {
     if output.status.success() { Ok(document) } else { Err(document) }
 }
 
+/// What the agent of a node plans for every pod, and what it was asked.
+pub(crate) struct Agent {
+    pub(crate) plan: Plan,
+    pub(crate) calls: Vec<Call>,
+}
+
 /// An agent that has one plan for every pod. It ends with the process.
-fn serve(socket: &Path, networks: &[Value]) {
+fn serve(socket: &Path, networks: &[Value]) -> Arc<Mutex<Agent>> {
     let listener = UnixListener::bind(socket).unwrap();
     let attachments: Vec<PlannedAttachment> = networks.iter().zip(1..).map(planned).collect();
+    let plan = Plan { primary: None, attachments };
+    let agent = Arc::new(Mutex::new(Agent { plan, calls: Vec::new() }));
+    let serving = agent.clone();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let Ok(request) = read_frame::<Request>(&mut stream) else { continue };
+            let mut agent = serving.lock().unwrap();
             let answer = match request.call {
-                Call::Resolve(_) => Answer::Plan(Plan { attachments: attachments.clone() }),
+                Call::Resolve(_) => Answer::Plan(agent.plan.clone()),
                 Call::Report(_) => Answer::Published,
+                Call::Notify(_) => Answer::Taken,
             };
+            agent.calls.push(request.call);
+            drop(agent);
             let _ = write_frame(&mut stream, &Response { version: VERSION, answer });
         }
     });
+    agent
 }
 
 fn planned((config, number): (&Value, usize)) -> PlannedAttachment {
@@ -237,8 +254,6 @@ fn planned((config, number): (&Value, usize)) -> PlannedAttachment {
         interface: format!("net{number}"),
         config: config.to_string(),
         device_id: config.get("deviceID").and_then(Value::as_str).map(str::to_owned),
-        resource_name: None,
-        capability_args: serde_json::Map::new(),
-        cni_args: serde_json::Map::new(),
+        ..PlannedAttachment::default()
     }
 }

@@ -355,6 +355,7 @@ fn wish(interface: &str, plugin: &Value) -> Wish {
         config: NetworkConfig::parse(&plugin.to_string()).unwrap(),
         injection: Injection::default(),
         args: CniArgs::default(),
+        device_info: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_cni::agent_protocol::{PlannedAttachment, Policy};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -74,6 +75,8 @@ fn resolve(annotation: Option<&str>, deadline_ms: u64) -> Call {
         container_id: "c".into(),
         annotations: annotation
             .map(|text| BTreeMap::from([("k8s.v1.cni.cncf.io/networks".to_owned(), text.to_owned())])),
+        interface: "eth0".into(),
+        policy: Policy::default(),
         deadline_ms,
     })
 }
@@ -233,6 +236,7 @@ async fn a_report_is_published_and_told_on_the_pod() {
             network("default/vf", "net1", &["10.1.1.2", "fd00::2"], false),
             network("default/dpdk", "net2", &[], false),
         ],
+        warnings: Vec::new(),
         deadline_ms: 1000,
     });
     assert_eq!(running.ask(call, 30_000).await, Answer::Published);
@@ -241,4 +245,154 @@ async fn a_report_is_published_and_told_on_the_pod() {
         running.events(2).await,
         [added("Add net1 [10.1.1.2 fd00::2] from default/vf"), added("Add net2 from default/dpdk")]
     );
+}
+
+/// The plan of a pod with these annotations, under this policy.
+async fn plan_of(running: &Running, annotations: &[(&str, &str)], policy: Policy) -> Answer {
+    let annotations = annotations.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
+    let call = Call::Resolve(Resolve {
+        pod: testing::pod(),
+        container_id: "c".into(),
+        annotations: Some(annotations),
+        interface: "eth0".into(),
+        policy,
+        deadline_ms: 30_000,
+    });
+    running.ask(call, 30_000).await
+}
+
+#[tokio::test]
+async fn the_primary_network_of_an_annotation_shares_the_devices_and_the_operators_may_be_on_disk() {
+    let running = start(with(vec![nad("vf", Some("intel.com/sriov"))], vec![]));
+    let rows = resources(&[("intel.com/sriov", &["0000:01:10.2", "0000:01:10.0"])]);
+    running.kubelet.lists.lock().unwrap().push_back(Ok(vec![rows]));
+    let annotations =
+        [("v1.multus-cni.io/default-network", "default/vf"), ("k8s.v1.cni.cncf.io/networks", "vf")];
+    let policy = Policy {
+        cluster_network: Some("cluster".into()),
+        default_networks: vec!["storage".into()],
+        ..Policy::default()
+    };
+    let Answer::Plan(plan) = plan_of(&running, &annotations, policy.clone()).await else { panic!("no plan") };
+    let primary = plan.primary.unwrap();
+    assert_eq!((primary.interface.as_str(), primary.device_id.as_deref()), ("eth0", Some("0000:01:10.0")));
+    let summary =
+        |one: &PlannedAttachment| (one.interface.clone(), one.device_id.clone(), one.on_disk.clone());
+    let seen: Vec<_> = plan.attachments.iter().map(summary).collect();
+    assert_eq!(
+        seen,
+        [("net1".into(), None, Some("storage".into())), ("net2".into(), Some("0000:01:10.2".into()), None),]
+    );
+    let Answer::Plan(plan) = plan_of(&running, &[], policy).await else { panic!("no plan") };
+    assert_eq!(plan.primary.unwrap().on_disk.as_deref(), Some("cluster"));
+    assert!(running.asked("namespaces/kube-system").is_empty(), "what may be on disk was asked for");
+}
+
+#[tokio::test]
+async fn isolation_is_final_and_told_on_the_pod() {
+    let running = start(with(vec![], vec![]));
+    let policy = Policy { global_namespaces: Some(vec![]), ..Policy::default() };
+    let annotations = [("v1.multus-cni.io/default-network", "other/vf")];
+    let failure = failed(plan_of(&running, &annotations, policy).await);
+    assert!(!failure.retry && failure.message.contains("namespaceIsolation"), "{}", failure.message);
+    assert_eq!(running.events(1).await[0].1, failure.message);
+}
+
+#[tokio::test]
+async fn a_device_that_an_author_named_is_refused_while_another_pod_has_it() {
+    let mut fixed = nad("fixed", None);
+    fixed["spec"]["config"] = json!({ "type": "sriov", "deviceID": "0000:01:10.0" }).to_string().into();
+    let running = start(with(vec![fixed], vec![]));
+    let mut other = resources(&[("intel.com/sriov", &["0000:01:10.0"])]);
+    other.name = "holder".into();
+    running.kubelet.lists.lock().unwrap().extend([Ok(vec![other]), Ok(vec![])]);
+    let failure = failed(running.resolve("fixed").await);
+    assert!(!failure.retry && failure.message.contains("pod default/holder"), "{}", failure.message);
+    assert_eq!(planned(running.resolve("fixed").await), expected(&[("default/fixed", "net1", None)]));
+}
+
+#[tokio::test]
+async fn without_the_socket_the_checkpoint_tells_and_the_api_server_the_order_where_it_matters() {
+    let mut rest = with(vec![nad("vf", Some("intel.com/sriov"))], vec![]);
+    let (client, log) = testing::api(move |asked| {
+        let pod = json!({ "metadata": { "namespace": "default", "name": "router" },
+            "spec": { "containers": [{ "name": "second" }, { "name": "first" }] } });
+        if asked.line == "GET /api/v1/namespaces/default/pods/router" {
+            Some((200, pod))
+        } else {
+            rest(asked)
+        }
+    });
+    let root = tempfile::tempdir().unwrap();
+    let (agent, background) = Agent::new(client, "node-1".into(), root.path()).unwrap();
+    let agent = Arc::new(agent);
+    let follower = agent.clone();
+    tokio::spawn(async move { background.run(&follower).await });
+    let running = Running { agent, log, kubelet: FakeKubelet::default(), _root: root };
+    let entry = |uid: &str, container: &str, id: &str| json!({ "PodUID": uid, "ContainerName": container, "ResourceName": "intel.com/sriov", "DeviceIDs": { "0": [id] } });
+    let checkpoint = json!({ "Data": { "PodDeviceEntries": [
+        entry("u", "first", "0000:01:10.0"), entry("earlier", "first", "0000:01:10.4"), entry("u", "second", "0000:01:10.2")
+    ] }, "Checksum": 0 });
+    let folder = running._root.path().join("device-plugins");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("kubelet_internal_checkpoint"), checkpoint.to_string()).unwrap();
+    assert_eq!(
+        planned(running.resolve("vf,vf").await),
+        expected(&[
+            ("default/vf", "net1", Some("0000:01:10.2")),
+            ("default/vf", "net2", Some("0000:01:10.0")),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn what_happened_is_told_on_the_pod() {
+    let running = start(with(vec![], vec![]));
+    for (count, (what, reason)) in [
+        (Happening::AddFailed, "FailedAddingInterface"),
+        (Happening::Removed, "RemovedInterface"),
+        (Happening::RemoveFailed, "FailedRemovingInterface"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let notify = Notify {
+            pod: testing::pod(),
+            container_id: "c".into(),
+            what,
+            message: format!("why {count}"),
+            deadline_ms: 500,
+        };
+        assert_eq!(running.ask(Call::Notify(notify), 500).await, Answer::Taken);
+        let events = running.events(count + 1).await;
+        assert_eq!(events[count], (reason.to_owned(), format!("why {count}")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_starts_without_the_api_server_and_its_status_follows() {
+    let mut rest = with(vec![], vec![]);
+    let away = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_away = away.clone();
+    let running = start(move |asked| match asked.line.starts_with("PATCH") {
+        true if is_away.load(std::sync::atomic::Ordering::SeqCst) => Some(status(503, "away")),
+        true => Some((200, pod_object("u", ""))),
+        false => rest(asked),
+    });
+    let network =
+        NetworkStatus { name: "default/vf".into(), interface: "net1".into(), ..NetworkStatus::default() };
+    let report = Report {
+        pod: testing::pod(),
+        container_id: "c".into(),
+        networks: vec![network],
+        warnings: vec!["network default/vf: in vain".into()],
+        deadline_ms: 30_000,
+    };
+    let before = Instant::now();
+    let failure = failed(running.ask(Call::Report(report), 30_000).await);
+    assert!(failure.retry && Instant::now() - before <= IN_PLACE, "{failure:?}");
+    assert_eq!(running.events(1).await[0].0, "CapabilityNotTaken");
+    away.store(false, std::sync::atomic::Ordering::SeqCst);
+    let events = running.events(2).await;
+    assert_eq!(events[1], ("AddedInterface".to_owned(), "Add net1 from default/vf".to_owned()));
 }

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use fairlead_cni::networks::devices::PodDevices;
+use serde_json::json;
+
 use super::*;
 use crate::testing::{FakeKubelet, pod, resources};
 
@@ -10,8 +13,21 @@ fn soon() -> Instant {
 }
 
 async fn ask(fake: &FakeKubelet) -> Result<PodDevices, KubeletError> {
-    let root = fake.serve();
-    Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await
+    devices(fake.serve().path()).await
+}
+
+async fn devices(root: &Path) -> Result<PodDevices, KubeletError> {
+    Kubelet::new(root).unwrap().devices(&pod(), soon()).await.map(|held| held.devices(&[]))
+}
+
+/// Writes the checkpoint: UID, container and device of each entry.
+fn write_checkpoint(root: &Path, entries: &[(&str, &str, &str)]) {
+    let entry = |(uid, container, id): &(&str, &str, &str)| json!({"PodUID": uid, "ContainerName": container, "ResourceName": RESOURCE, "DeviceIDs": {"-1": [id]}});
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    let folder = root.join("device-plugins");
+    std::fs::create_dir_all(&folder).unwrap();
+    let text = json!({"Data": {"PodDeviceEntries": entries}, "Checksum": 0}).to_string();
+    std::fs::write(folder.join("kubelet_internal_checkpoint"), text).unwrap();
 }
 
 fn calls(fake: &FakeKubelet) -> Vec<&'static str> {
@@ -38,7 +54,7 @@ async fn without_get_the_list_is_asked_and_get_not_again() {
     let root = fake.serve();
     let kubelet = Kubelet::new(root.path()).unwrap();
     for _ in 0..2 {
-        let devices = kubelet.devices(&pod(), soon()).await.unwrap();
+        let devices = kubelet.devices(&pod(), soon()).await.unwrap().devices(&[]);
         assert_eq!(devices.of(RESOURCE), ["0000:01:10.0"]);
     }
     assert_eq!(calls(&fake), ["Get", "List", "List"]);
@@ -55,7 +71,7 @@ async fn an_error_of_get_that_says_nothing_leads_to_the_list_once() {
     let root = fake.serve();
     let kubelet = Kubelet::new(root.path()).unwrap();
     for id in ["a", "b"] {
-        assert_eq!(kubelet.devices(&pod(), soon()).await.unwrap().of(RESOURCE), [id]);
+        assert_eq!(kubelet.devices(&pod(), soon()).await.unwrap().devices(&[]).of(RESOURCE), [id]);
     }
     assert_eq!(calls(&fake), ["Get", "List", "Get"]);
 }
@@ -123,5 +139,63 @@ async fn a_missing_socket_is_waited_for_and_named() {
         fake.serve_at(root.path());
     };
     let (devices, ()) = tokio::join!(asking, starting);
-    assert_eq!(devices.unwrap().of(RESOURCE), ["a"]);
+    assert_eq!(devices.unwrap().devices(&[]).of(RESOURCE), ["a"]);
+}
+
+#[tokio::test]
+async fn an_earlier_pod_with_other_devices_is_seen_by_the_checkpoint_and_waited_for() {
+    let fake = FakeKubelet::default();
+    let row = |id: &str| resources(&[(RESOURCE, &[id])]);
+    fake.lists.lock().unwrap().extend([Ok(vec![row("a")]), Ok(vec![row("a"), row("b")])]);
+    let root = fake.serve();
+    write_checkpoint(root.path(), &[("earlier", "main", "a"), ("u", "main", "b")]);
+    assert_eq!(devices(root.path()).await.unwrap().of(RESOURCE), ["b"]);
+    assert_eq!(calls(&fake), ["Get", "List", "List"]);
+    let kubelet = Kubelet::new(root.path()).unwrap();
+    fake.lists.lock().unwrap().clear();
+    fake.lists.lock().unwrap().push_back(Ok(vec![row("a")]));
+    let error = kubelet.devices(&pod(), Instant::now() + Duration::from_secs(1)).await.unwrap_err();
+    assert!(
+        error.may_pass() && error.to_string().contains("an earlier pod of the name default/router"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn devices_that_kubelet_does_not_list_are_added_from_the_checkpoint() {
+    let fake = FakeKubelet::default();
+    fake.lists.lock().unwrap().push_back(Ok(vec![resources(&[(RESOURCE, &["b"])])]));
+    let root = fake.serve();
+    write_checkpoint(root.path(), &[("u", "main", "b"), ("u", "main", "a")]);
+    assert_eq!(devices(root.path()).await.unwrap().of(RESOURCE), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn without_the_socket_the_checkpoint_tells_by_uid() {
+    let root = tempfile::tempdir().unwrap();
+    write_checkpoint(root.path(), &[("other", "main", "a"), ("u", "main", "b"), ("u", "main", "c")]);
+    let held = Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await.unwrap();
+    assert!(!held.needs_order());
+    assert_eq!(held.devices(&[]).of(RESOURCE), ["b", "c"]);
+    write_checkpoint(root.path(), &[("u", "x", "b"), ("u", "a", "c")]);
+    let held = Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await.unwrap();
+    assert!(held.needs_order());
+    assert_eq!(held.devices(&["x".to_owned(), "a".to_owned()]).of(RESOURCE), ["b", "c"]);
+}
+
+#[tokio::test]
+async fn what_others_have_is_known_by_name_or_by_uid() {
+    let fake = FakeKubelet::default();
+    let mut other = resources(&[(RESOURCE, &["a"])]);
+    other.name = "holder".into();
+    fake.lists.lock().unwrap().push_back(Ok(vec![other, resources(&[(RESOURCE, &["b"])])]));
+    let root = fake.serve();
+    let others = Kubelet::new(root.path()).unwrap().others(&pod(), soon()).await.unwrap();
+    assert_eq!(others, BTreeMap::from([("a".to_owned(), "pod default/holder".to_owned())]));
+    let root = tempfile::tempdir().unwrap();
+    write_checkpoint(root.path(), &[("other", "main", "a"), ("u", "main", "b")]);
+    let others = Kubelet::new(root.path()).unwrap().others(&pod(), soon()).await.unwrap();
+    assert_eq!(others, BTreeMap::from([("a".to_owned(), "the pod with UID other".to_owned())]));
+    let nowhere = Kubelet::new(Path::new("/nonexistent")).unwrap();
+    assert!(nowhere.others(&pod(), soon()).await.unwrap().is_empty());
 }

@@ -21,6 +21,7 @@ fn report() -> Report {
             network("bridge", "eth0", &["10.0.0.5"], true),
             network("default/a", "net1", &[], false),
         ],
+        warnings: Vec::new(),
         deadline_ms: 1000,
     }
 }

@@ -38,16 +38,8 @@ impl Handler for Fake {
             "late" => tokio::time::sleep_until(deadline).await,
             "huge" => {
                 let config = "x".repeat(MAX_FRAME);
-                let attachment = PlannedAttachment {
-                    network: String::new(),
-                    interface: String::new(),
-                    config,
-                    device_id: None,
-                    resource_name: None,
-                    capability_args: serde_json::Map::new(),
-                    cni_args: serde_json::Map::new(),
-                };
-                return Answer::Plan(Plan { attachments: vec![attachment] });
+                let attachment = PlannedAttachment { config, ..PlannedAttachment::default() };
+                return Answer::Plan(Plan { primary: None, attachments: vec![attachment] });
             }
             _ => {}
         }
@@ -212,7 +204,7 @@ async fn no_more_calls_than_allowed_run_at_a_time() {
     };
     let slow = resolve("slow", 30_000);
     let (a, b, c, ()) = tokio::join!(running.ask(&slow), running.ask(&slow), running.ask(&slow), releasing);
-    assert_eq!([a, b, c], [const { Answer::Plan(Plan { attachments: Vec::new() }) }; 3]);
+    assert_eq!([a, b, c], [const { Answer::Plan(Plan { primary: None, attachments: Vec::new() }) }; 3]);
     assert_eq!(running.fake.most.load(Ordering::SeqCst), 2);
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{fields::field, syntax::hardware_address_len},
-    AnnotationError, NetworkSelection, PodRef, Problem, checked_interface, checked_network,
+    AnnotationError, NetworkSelection, Problem, Source, checked_interface, checked_network,
 };
 
 const RATES: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
@@ -15,31 +15,25 @@ const IPS_RULE: &str = "an IPv4 or IPv6 address, with or without prefix length";
 const MAC_RULE: &str = "6, 8 or 20 bytes in hexadecimal, as in 02:00:5e:10:00:01";
 const GUID_RULE: &str = "8 bytes in hexadecimal, as in 02:00:5e:10:00:00:00:01";
 
-pub(super) fn parse(text: &str, pod: &PodRef) -> Result<Vec<NetworkSelection>, AnnotationError> {
-    let error = |element, name: &str, problem| AnnotationError {
-        pod: pod.to_string(),
-        element,
-        text: name.to_owned(),
-        problem,
-    };
-    let value: Value =
-        serde_json::from_str(text).map_err(|source| error(0, "", Problem::NoJson(source.to_string())))?;
+pub(super) fn parse(text: &str, source: Source<'_>) -> Result<Vec<NetworkSelection>, AnnotationError> {
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| source.error(0, "", Problem::NoJson(error.to_string())))?;
     let Value::Array(elements) = &value else {
-        return Err(error(0, "", Problem::NoList(kind(&value))));
+        return Err(source.error(0, "", Problem::NoList(kind(&value))));
     };
     let read = |(index, element): (usize, &Value)| {
         let Value::Object(object) = element else {
-            return Err(error(index + 1, "", Problem::NoObject(kind(element))));
+            return Err(source.error(index + 1, "", Problem::NoObject(kind(element))));
         };
         let name = field(object, "name").and_then(Value::as_str).unwrap_or_default();
-        selection(object, &pod.namespace).map_err(|problem| error(index + 1, name, problem))
+        selection(object, source.namespace).map_err(|problem| source.error(index + 1, name, problem))
     };
     elements.iter().enumerate().map(read).collect()
 }
 
-fn selection(object: &Map<String, Value>, pod_namespace: &str) -> Result<NetworkSelection, Problem> {
+fn selection(object: &Map<String, Value>, default_namespace: &str) -> Result<NetworkSelection, Problem> {
     let name = text(object, "name")?.ok_or(Problem::NoName)?;
-    let (namespace, name) = checked_network(text(object, "namespace")?.unwrap_or(pod_namespace), name)?;
+    let (namespace, name) = checked_network(text(object, "namespace")?.unwrap_or(default_namespace), name)?;
     let interface = match text(object, "interface")? {
         Some(interface) => Some(interface),
         None => text(object, "interfaceRequest")?,
@@ -188,14 +182,16 @@ fn kind(value: &Value) -> &'static str {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::parse as parse_annotation, *};
+    use crate::agent_protocol::PodRef;
 
     fn pod() -> PodRef {
         PodRef { namespace: "default".into(), name: "router".into(), uid: String::new() }
     }
 
     fn read(element: &Value) -> Result<NetworkSelection, Problem> {
-        let mut all = parse(&json!([element]).to_string(), &pod()).map_err(|error| error.problem)?;
+        let mut all =
+            parse_annotation(&json!([element]).to_string(), &pod()).map_err(|error| error.problem)?;
         Ok(all.remove(0))
     }
 

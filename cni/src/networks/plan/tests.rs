@@ -1,9 +1,10 @@
 use serde_json::json;
 
 use super::{
-    super::{annotation::parse, devices::ContainerDevices},
+    super::{ask::Annotations, devices::ContainerDevices},
     *,
 };
+use crate::agent_protocol::Policy;
 
 fn pod() -> PodRef {
     PodRef { namespace: "default".into(), name: "router".into(), uid: "u".into() }
@@ -37,11 +38,20 @@ fn devices(sriov: &[&str], dpdk: &[&str]) -> PodDevices {
     }])
 }
 
+fn asked(networks: &str, default_network: &str, policy: &Policy) -> Networks {
+    let annotations = Annotations { networks: Some(networks), default_network: Some(default_network) };
+    Networks::of(&pod(), "eth0", annotations, policy).unwrap()
+}
+
+fn plan_of(networks: &Networks, devices: &PodDevices) -> Result<Plan, String> {
+    let allocated = Allocated { own: devices.clone(), ..Allocated::default() };
+    plan(&pod(), networks, &definitions(), &allocated).map_err(|error| error.to_string())
+}
+
 fn planned(annotation: &str, devices: &PodDevices) -> Result<Vec<PlannedAttachment>, String> {
-    let selections = parse(annotation, &pod()).unwrap();
-    plan(&pod(), &selections, &definitions(), devices)
-        .map(|plan| plan.attachments)
-        .map_err(|error| error.to_string())
+    let plan = plan_of(&asked(annotation, "", &Policy::default()), devices)?;
+    assert_eq!(plan.primary, None);
+    Ok(plan.attachments)
 }
 
 fn summary(attachments: &[PlannedAttachment]) -> Vec<(&str, &str, Option<&str>)> {
@@ -142,11 +152,86 @@ fn a_network_that_names_a_device_counts_among_those_that_need_it() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
-    let error = planned(r#"[{"name":"macvlan","default-route":["10.0.0.1"]}]"#, &devices(&[], &[]));
+fn default_routes_go_with_their_networks_and_each_family_has_one() {
+    let text = |first: &str, second: &str| {
+        format!(
+            r#"[{{"name":"macvlan","default-route":{first}}},{{"name":"macvlan","default-route":{second}}}]"#
+        )
+    };
+    let none = devices(&[], &[]);
+    let attachments = planned(&text(r#"["10.0.0.1"]"#, r#"["fd00::1"]"#), &none).unwrap();
+    assert_eq!(attachments[0].default_route, Some(vec!["10.0.0.1".parse().unwrap()]));
+    assert_eq!(planned(&text("[]", "null"), &none).unwrap()[0].default_route, Some(vec![]));
     assert_eq!(
-        error.unwrap_err(),
-        "pod default/router asks for `default-route` with network macvlan: this is not supported yet, remove it"
+        planned(&text(r#"["10.0.0.1"]"#, r#"["fd00::1","10.0.0.2"]"#), &none).unwrap_err(),
+        "pod default/router asks for more than one IPv4 default route: through 10.0.0.1 (network macvlan) and 10.0.0.2 \
+         (network macvlan): name one gateway of each family in all `default-route` keys together"
+    );
+}
+
+#[test]
+fn the_primary_network_comes_first_and_takes_no_number() {
+    let policy =
+        Policy { default_networks: vec!["storage".into(), "/etc/x.conflist".into()], ..Policy::default() };
+    let networks = asked("macvlan,b", "default/a", &policy);
+    let plan = plan_of(&networks, &devices(&["v0", "v1"], &[])).unwrap();
+    let primary = plan.primary.unwrap();
+    assert_eq!((primary.network.as_str(), primary.interface.as_str()), ("default/a", "eth0"));
+    assert_eq!(primary.device_id.as_deref(), Some("v0"));
+    assert_eq!(
+        summary(&plan.attachments),
+        [
+            ("", "net1", None),
+            ("", "net2", None),
+            ("default/macvlan", "net3", None),
+            ("default/b", "net4", Some("v1")),
+        ]
+    );
+    let on_disk: Vec<_> = plan.attachments.iter().map(|one| one.on_disk.as_deref()).collect();
+    assert_eq!(on_disk, [Some("storage"), Some("/etc/x.conflist"), None, None]);
+    assert_eq!(plan.attachments[0].config, "");
+}
+
+#[test]
+fn a_network_of_the_operators_may_have_a_definition_or_be_on_disk() {
+    let policy = |name: &str| Policy {
+        cluster_network: Some(name.into()),
+        multus_namespace: "default".into(),
+        ..Policy::default()
+    };
+    let primary =
+        |name: &str| plan_of(&asked("", "", &policy(name)), &devices(&["v"], &[])).unwrap().primary.unwrap();
+    assert_eq!((primary("a").network, primary("a").on_disk), ("default/a".into(), None));
+    assert_eq!((primary("gone").network, primary("gone").on_disk), (String::new(), Some("gone".into())));
+}
+
+#[test]
+fn the_primary_interfaces_name_is_taken() {
+    let error = planned("macvlan@eth0", &devices(&[], &[])).unwrap_err();
+    assert!(error.contains("network macvlan as interface eth0, which is its primary interface"), "{error}");
+}
+
+#[test]
+fn a_device_that_the_author_named_is_nobody_elses() {
+    let named = NetworkAttachmentDefinition {
+        namespace: "default".into(),
+        name: "fixed".into(),
+        config: r#"{"type":"sriov","deviceID":"v9"}"#.into(),
+        resource_name: None,
+    };
+    let definitions = Definitions::new("", [named]);
+    let networks = asked("fixed", "", &Policy::default());
+    assert_eq!(needs(&networks, &definitions), Needs { own: false, others: true });
+    let owner = |device: &str| Allocated {
+        others: BTreeMap::from([(device.to_owned(), "pod default/x".to_owned())]),
+        ..Allocated::default()
+    };
+    let plan = |allocated: &Allocated| plan(&pod(), &networks, &definitions, allocated);
+    assert_eq!(plan(&owner("v8")).unwrap().attachments[0].device_id, None);
+    assert_eq!(
+        plan(&owner("v9")).unwrap_err().to_string(),
+        "pod default/router asks for network fixed, whose configuration names device v9, but kubelet allocated that to pod \
+         default/x: take it out of the configuration, or out of the device plugin's pools"
     );
 }
 
@@ -171,7 +256,7 @@ fn capability_arguments_have_their_cni_names() {
 
 #[test]
 fn only_networks_with_a_resource_or_a_device_need_devices() {
-    let needs = |text: &str| needs_devices(&parse(text, &pod()).unwrap(), &definitions());
+    let needs = |text: &str| needs(&asked(text, "", &Policy::default()), &definitions()).own;
     assert!(!needs("macvlan,gone"));
     assert!(needs("macvlan,a"));
     assert!(needs(r#"[{"name":"macvlan","deviceID":"v"}]"#));
@@ -182,12 +267,12 @@ fn a_bad_configuration_names_the_pod_and_keeps_its_cause() {
     let broken = NetworkAttachmentDefinition {
         namespace: "default".into(),
         name: "a".into(),
+        config: "{".into(),
         ..NetworkAttachmentDefinition::default()
     };
-    let selections = parse("a", &pod()).unwrap();
-    let error =
-        plan(&pod(), &selections, &Definitions::new("", [broken]), &PodDevices::default()).unwrap_err();
+    let networks = asked("a", "", &Policy::default());
+    let error = plan(&pod(), &networks, &Definitions::new("", [broken]), &Allocated::default()).unwrap_err();
     assert!(error.to_string().contains("default/router"));
     let source = std::error::Error::source(&error).unwrap().to_string();
-    assert!(source.contains("default/a has no spec.config"), "{source}");
+    assert!(source.contains("default/a is not JSON"), "{source}");
 }
