@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, devices, shell::run};
+use super::{cluster::Cluster, devices, networks, shell::run};
 
 /// How long the executable is killed again and again.
 const KILLING: Duration = Duration::from_secs(15);
@@ -32,6 +32,9 @@ enum Which {
     KubeletEmptied,
     Unbound,
     ExecutableKilled,
+    DefaultRoute,
+    DefaultNetwork,
+    WithoutSocket,
 }
 
 /// The cases; each starts and ends with a node without pods.
@@ -66,6 +69,18 @@ pub(super) const ALL: &[Case] = &[
         title: "pods start and go although the executable is killed again and again, and nothing is left",
         which: Which::ExecutableKilled,
     },
+    Case {
+        title: "the default route moves to the network that asks for it, and device information goes with its attachment",
+        which: Which::DefaultRoute,
+    },
+    Case {
+        title: "a pod's default-network annotation takes the place of eth0",
+        which: Which::DefaultNetwork,
+    },
+    Case {
+        title: "without kubelet's PodResources socket the devices are known by its checkpoint",
+        which: Which::WithoutSocket,
+    },
 ];
 
 /// Plays a case, and makes sure that the node is as before.
@@ -80,6 +95,9 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::KubeletEmptied => devices::kubelet_emptied(cluster).await?,
         Which::Unbound => devices::unbound(cluster).await?,
         Which::ExecutableKilled => executable_killed(cluster).await?,
+        Which::DefaultRoute => networks::default_route(cluster).await?,
+        Which::DefaultNetwork => networks::default_network(cluster).await?,
+        Which::WithoutSocket => networks::without_socket(cluster).await?,
     }
     cluster.before.returns().await
 }

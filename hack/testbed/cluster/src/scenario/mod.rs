@@ -7,6 +7,7 @@ mod cases;
 mod cluster;
 mod devices;
 mod hardware;
+mod networks;
 mod nodestate;
 mod shell;
 mod steps;

@@ -20,7 +20,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LINK_KEYS: [&str; 8] =
     ["ifname", "altnames", "address", "mtu", "master", "vfinfo_list", "parentdev", "ifalias"];
 /// Folders of which every file counts.
-const FOLDERS: [&str; 4] = ["/var/lib/fairlead", "/run/fairlead", "/var/lib/cni/networks", "/run/netns"];
+const FOLDERS: [&str; 5] = [
+    "/var/lib/fairlead",
+    "/run/fairlead",
+    "/var/lib/cni/networks",
+    "/run/netns",
+    super::networks::DEVICE_INFO,
+];
 
 /// The state, one line for each thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
