@@ -1,8 +1,39 @@
 //! Which devices the check is about: named on the command line, or by the device plugin in the environment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use fairlead_resource_config::{InvalidPciAddress, PciAddress};
+
+/// What a port of testpmd is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A device that DPDK drives itself.
+    Pci(PciAddress),
+    /// An interface of the kernel in this namespace, through packet sockets.
+    Interface(String),
+}
+
+impl Target {
+    /// What DPDK calls the port.
+    #[must_use]
+    pub fn dpdk_name(&self) -> String {
+        match self {
+            Self::Pci(address) => address.to_string(),
+            // Each testpmd has but one.
+            Self::Interface(_) => "net_af_packet0".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(address) => address.fmt(f),
+            Self::Interface(name) => name.fmt(f),
+        }
+    }
+}
 
 /// What the names of the device plugin's variables begin with.
 const PREFIX: &str = "PCIDEVICE_";
@@ -45,15 +76,17 @@ pub enum DevicesError {
     },
     /// The same device twice.
     #[error("{0} is named twice")]
-    Twice(PciAddress),
+    Twice(String),
     /// Not two devices.
     #[error(
-        "{count} device{} named, and traffic needs two: request two in the container's limits, or give --device twice",
+        "{count} device{} named, and this needs {wanted}: request as many in the container's limits, or give --device for each",
         if *count == 1 { " is" } else { "s are" }
     )]
     TooFew {
         /// How many there are.
         count: usize,
+        /// How many are needed.
+        wanted: usize,
     },
 }
 
@@ -86,13 +119,22 @@ pub fn from_environment(
         .collect()
 }
 
-/// The two devices between which traffic runs: the first two.
-pub fn pair(devices: &[PciAddress]) -> Result<[PciAddress; 2], DevicesError> {
-    match devices {
-        [a, b, ..] if a == b => Err(DevicesError::Twice(*a)),
-        [a, b, ..] => Ok([*a, *b]),
-        _ => Err(DevicesError::TooFew { count: devices.len() }),
+/// The devices that a run uses: the first of those that are named, at least `wanted` and at most `most`.
+pub fn choose<T: Clone + PartialEq + ToString>(
+    named: &[T],
+    wanted: usize,
+    most: usize,
+) -> Result<Vec<T>, DevicesError> {
+    let chosen = named.get(..named.len().min(most)).unwrap_or_default();
+    if let Some((_, twice)) =
+        chosen.iter().enumerate().find(|(index, item)| chosen.iter().take(*index).any(|other| other == *item))
+    {
+        return Err(DevicesError::Twice(twice.to_string()));
     }
+    if chosen.len() < wanted {
+        return Err(DevicesError::TooFew { count: chosen.len(), wanted });
+    }
+    Ok(chosen.to_vec())
 }
 
 /// The variable that the device plugin sets for a resource: the name in upper case, with `_` for dots and for the slash.
@@ -191,12 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn traffic_needs_two_different_devices() {
-        let [a, b, c] = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4"].map(|text| text.parse().unwrap());
-        assert_eq!(pair(&[a, b, c]), Ok([a, b]));
-        assert_eq!(pair(&[a, a]), Err(DevicesError::Twice(a)));
-        assert_eq!(pair(&[a]), Err(DevicesError::TooFew { count: 1 }));
-        assert_eq!(pair(&[]).unwrap_err().to_string().split(',').next(), Some("0 devices are named"));
-        assert_eq!(pair(&[a]).unwrap_err().to_string().split(',').next(), Some("1 device is named"));
+    fn as_many_different_devices_as_are_needed_are_chosen() {
+        let [a, b, c] = ["0000:01:10.0", "0000:01:10.2", "0000:01:10.4"];
+        assert_eq!(choose(&[a, b, c], 2, 2), Ok(vec![a, b]));
+        assert_eq!(choose(&[a, b, c], 2, 3), Ok(vec![a, b, c]));
+        assert_eq!(choose(&[a, a], 2, 2), Err(DevicesError::Twice(a.to_owned())));
+        assert_eq!(choose(&[a], 2, 2), Err(DevicesError::TooFew { count: 1, wanted: 2 }));
+        let texts = [0, 1].map(|count| DevicesError::TooFew { count, wanted: 2 }.to_string());
+        assert!(texts[0].starts_with("0 devices are named"), "{texts:?}");
+        assert!(texts[1].starts_with("1 device is named, and this needs 2"), "{texts:?}");
     }
 }

@@ -1,11 +1,11 @@
 //! From counters to rates.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::testpmd::telemetry::PortStats;
 
 /// Both ports' counters, each with its own time: under load an answer can take long.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// When the sender was asked, in seconds since traffic began.
@@ -47,7 +47,7 @@ pub struct Counters {
 }
 
 /// What a window of time shows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rates {
     /// Length of the window at the receiver, in seconds.
@@ -82,7 +82,7 @@ pub fn between(first: &Sample, last: &Sample) -> Option<Rates> {
 }
 
 /// What became of all packets from before traffic began until after it ended: exact, as nothing moves at either end.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
     /// Packets that left the sender.
@@ -113,14 +113,31 @@ impl Totals {
         Self {
             sent,
             received,
-            // More arrives than was sent when somebody else talks too, by broadcast for example.
-            loss: if sent == 0 { 0.0 } else { count(sent.saturating_sub(received)) / count(sent) },
+            loss: loss(sent, received),
             missed: receiver(|stats| stats.imissed),
             no_buffer: receiver(|stats| stats.rx_nombuf),
             receive_errors: receiver(|stats| stats.ierrors),
             send_errors: after.sender.oerrors.saturating_sub(before.sender.oerrors),
         }
     }
+}
+
+/// The part that did not arrive. More arrives than was sent when somebody else talks too, by broadcast for example.
+#[must_use]
+pub fn loss(sent: u64, received: u64) -> f64 {
+    if sent == 0 { 0.0 } else { count(sent.saturating_sub(received)) / count(sent) }
+}
+
+/// What one trial showed of one flow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    /// In the window after the warm-up.
+    pub rates: Rates,
+    /// Warm-up included.
+    pub totals: Totals,
+    /// What the rates are made from.
+    pub samples: Vec<Sample>,
 }
 
 /// Exact up to 2^53, beyond what a port counts in a year.

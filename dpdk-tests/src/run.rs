@@ -1,57 +1,28 @@
-//! The plan: a testpmd on each port; A sends and B receives, then the reverse.
+//! Carries a plan out: starts the ports, waits for their links, plays every trial, and ends the ports whatever happens.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fairlead_resource_config::PciAddress;
-use serde::Serialize;
-
-use crate::cores::Cores;
 use crate::interrupt::{Interrupt, Stopped};
+use crate::plan::{Mode, PathKind, Plan, Scene, line_rate, scene};
+use crate::preflight::{Check, Verdict};
 use crate::progress::Progress;
-use crate::rates::{self, Counters, Sample, Totals};
-use crate::report::{Direction, Measurements, Port, number};
-use crate::testpmd::arguments::{Arguments, IovaMode};
-use crate::testpmd::child::{Ending, Patience};
-use crate::testpmd::{Testpmd, TestpmdError};
+use crate::rates::Trial;
+use crate::report::{Finding, Measurements, Offered, Port};
+use crate::search::Search;
+use crate::station::{About, Order, Station, StationError};
+use crate::stats::Summary;
+use crate::testpmd::child::Ending;
+use crate::trial::{self, Timing};
 
-/// How often counters are read during the window.
-const SAMPLE: Duration = Duration::from_secs(1);
 /// How often the link is looked at.
 const LINK_TICK: Duration = Duration::from_millis(200);
-/// For packets that are under way when sending ends.
-const SETTLE: Duration = Duration::from_millis(200);
-
-/// What is run: also in the report, so that it can be repeated.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Settings {
-    /// The program.
-    pub testpmd: PathBuf,
-    /// The ports A and B.
-    pub devices: [PciAddress; 2],
-    /// Their processors.
-    pub cores: [Cores; 2],
-    /// How addresses look to the devices.
-    pub iova_mode: IovaMode,
-    /// Length of the frames, with the checksum.
-    pub frame_size: u16,
-    /// Seconds of traffic that do not count, per direction.
-    pub warm_up: f64,
-    /// Seconds of traffic that count, per direction.
-    pub window: f64,
-    /// Seconds that testpmd has to get ready.
-    pub start_limit: f64,
-    /// Seconds that the links have to come up.
-    pub link_limit: f64,
-}
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// testpmd did not do its part.
+    /// A port did not do its part.
     #[error(transparent)]
-    Testpmd(#[from] TestpmdError),
+    Station(#[from] StationError),
     /// No link.
     #[error(
         "the link of {device} is still down after {} s: a VF has a link only while its PF is up \
@@ -59,202 +30,342 @@ pub enum RunError {
     )]
     NoLink {
         /// The port.
-        device: PciAddress,
+        device: String,
         /// How long was waited.
         limit: Duration,
     },
+    /// A port is not as it should be.
+    #[error("{0}")]
+    Unfit(String),
     /// The counters were read at one and the same time.
-    #[error("no rate from {from} to {to}: the window is too short")]
-    NoWindow {
-        /// Who sends.
-        from: PciAddress,
-        /// Who receives.
-        to: PciAddress,
-    },
+    #[error("no rate: the window is too short")]
+    NoWindow,
     /// The check ends.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// Runs everything, and ends both testpmds whatever happens. What was found until then is in `found` also after an error.
+impl RunError {
+    /// Whether nothing is wrong but that the check ends.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        match self {
+            Self::Stopped(stopped) => Some(*stopped),
+            Self::Station(error) => error.stopped(),
+            _ => None,
+        }
+    }
+}
+
+/// What else a run needs.
+pub struct Surroundings<'a> {
+    /// Ends it early.
+    pub interrupt: &'a Interrupt,
+    /// Says what is going on.
+    pub progress: &'a mut Progress,
+    /// Looks at the ports once all are ready.
+    pub inspect: &'a dyn Fn(&[About]) -> Vec<Check>,
+    /// Hears of the ports and of each result at once, so that a report is there whatever happens next.
+    pub saved: &'a mut dyn FnMut(&Measurements),
+    /// How long the links have.
+    pub link_limit: Duration,
+}
+
+/// Measures everything of the plan with these ports, and ends them. What was found until then is in `found` also after an error.
 pub fn run(
-    settings: &Settings,
-    patience: Patience,
-    interrupt: &Interrupt,
-    progress: &mut Progress,
+    path: PathKind,
+    stations: &mut [Box<dyn Station>],
+    plan: &Plan,
+    around: &mut Surroundings<'_>,
     found: &mut Measurements,
 ) -> Result<(), RunError> {
-    let mut started = Vec::new();
-    let result = start(settings, patience, progress, &mut started)
-        .and_then(|()| measure(settings, &mut started, interrupt, progress, found));
+    let result = Run { path, plan, ports: Vec::new() }.measure(stations, around, found);
+    stop(stations, around.progress);
+    result
+}
+
+/// Ends all ports. At the same time, so that two that hang do not take twice as long.
+pub fn stop(stations: &mut [Box<dyn Station>], progress: &mut Progress) {
     progress.say("stopping testpmd");
-    // At the same time, so that two that hang do not take twice as long.
-    let endings: Vec<Ending> = std::thread::scope(|scope| {
-        let threads: Vec<_> = started.iter_mut().map(|testpmd| scope.spawn(move || testpmd.stop())).collect();
+    let endings: Vec<(String, Ending)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = stations
+            .iter_mut()
+            .map(|station| scope.spawn(move || (station.device(), station.stop())))
+            .collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
-    for (ending, device) in endings.iter().zip(&settings.devices) {
+    for (device, ending) in endings {
         match ending {
             Ending::Alone | Ending::Quit => {}
             Ending::Terminated => progress.say(format_args!("testpmd on {device} needed SIGTERM")),
             Ending::Killed => progress.say(format_args!("testpmd on {device} needed SIGKILL")),
         }
     }
-    result
 }
 
-fn start(
-    settings: &Settings,
-    patience: Patience,
-    progress: &mut Progress,
-    started: &mut Vec<Testpmd>,
-) -> Result<(), RunError> {
-    let [a, b] = settings.devices;
-    progress.say(format_args!("starting {} on {a} and {b}", settings.testpmd.display()));
-    for ((device, cores), side) in settings.devices.into_iter().zip(settings.cores).zip(['a', 'b']) {
-        let arguments = Arguments {
-            device,
-            cores,
-            iova: settings.iova_mode,
-            file_prefix: format!("fairlead-{side}"),
-            frame_size: settings.frame_size,
+struct Run<'a> {
+    path: PathKind,
+    plan: &'a Plan,
+    ports: Vec<Port>,
+}
+
+/// Some trials of one scene.
+#[derive(Default)]
+struct Series {
+    /// For each flow its trials.
+    flows: Vec<Vec<Trial>>,
+    strays: u64,
+}
+
+impl Run<'_> {
+    fn measure(
+        &mut self,
+        stations: &mut [Box<dyn Station>],
+        around: &mut Surroundings<'_>,
+        found: &mut Measurements,
+    ) -> Result<(), RunError> {
+        let mut abouts = Vec::new();
+        for station in &mut *stations {
+            let about = station.ready(around.interrupt)?;
+            found.dpdk_version = Some(about.dpdk_version.clone());
+            let (path, device, mac) = (self.path, about.device.clone(), about.mac);
+            found.ports.push(Port { path, device, mac, link: None });
+            abouts.push(about);
+        }
+        let version = found.dpdk_version.clone().unwrap_or_default();
+        around
+            .progress
+            .say(format_args!("{version}, {} ports are ready; waiting for their links", abouts.len()));
+        let checks = (around.inspect)(&abouts);
+        for check in &checks {
+            around.progress.say(check);
+        }
+        let failed: Vec<String> = checks
+            .iter()
+            .filter(|check| check.verdict == Verdict::Fail)
+            .map(|check| format!("{}: {}", check.what, check.found))
+            .collect();
+        found.port_checks.extend(checks);
+        if !failed.is_empty() {
+            return Err(RunError::Unfit(failed.join("; ")));
+        }
+        let first = found.ports.len() - abouts.len();
+        for (station, port) in stations.iter_mut().zip(found.ports.iter_mut().skip(first)) {
+            wait_for_link(station.as_mut(), port, around)?;
+        }
+        self.ports = found.ports.iter().skip(first).cloned().collect();
+        (around.saved)(&*found);
+        for mode in &self.plan.modes {
+            for frame_size in &self.plan.frame_sizes {
+                let findings = self.mode(*mode, *frame_size, stations, around)?;
+                found.results.extend(findings);
+                (around.saved)(&*found);
+            }
+        }
+        Ok(())
+    }
+
+    fn mode(
+        &self,
+        mode: Mode,
+        frame_size: u16,
+        stations: &mut [Box<dyn Station>],
+        around: &mut Surroundings<'_>,
+    ) -> Result<Vec<Finding>, RunError> {
+        let macs: Vec<_> = self.ports.iter().map(|port| port.mac).collect();
+        let Some(scene) = scene(mode, &macs, self.plan.tuning) else { return Ok(Vec::new()) };
+        for station in &mut *stations {
+            station.command(&Order::FrameSize(frame_size), around.interrupt)?;
+            let burst = scene.burst.unwrap_or(self.plan.tuning.burst);
+            station.command(&Order::Burst(burst), around.interrupt)?;
+        }
+        let sender = scene.drive.0;
+        let mut note = None;
+        let mut offered = match scene.circulating {
+            Some(frames) => Offered::Circulating { frames },
+            None => Offered::Saturated,
         };
-        started.push(Testpmd::start(&settings.testpmd, &arguments, patience)?);
+        let mut search = None;
+        if mode == Mode::Search {
+            match self.search(&scene, frame_size, stations, around)? {
+                Ok(record) => {
+                    offered = Offered::Paced { mbps: record.mbps.unwrap_or(0) };
+                    search = Some(record);
+                }
+                Err(why) => {
+                    note = Some(format!("no search: {why}; this is saturated throughput, with its loss"));
+                }
+            }
+        } else if let (Some(mbps), None, Some(station)) =
+            (self.plan.rate_mbps, scene.circulating, stations.get_mut(sender))
+        {
+            match station.pace(mbps, around.interrupt)? {
+                Ok(()) => offered = Offered::Paced { mbps },
+                Err(why) => {
+                    note = Some(format!(
+                        "not at {mbps} Mbit/s: {why}; this is saturated throughput, with its loss"
+                    ));
+                }
+            }
+        }
+        if let Some(note) = &note {
+            around.progress.say(format_args!("{}: {note}", self.title(mode, frame_size, &scene)));
+        }
+        let series = self.series(mode, &scene, frame_size, stations, around)?;
+        if matches!(offered, Offered::Paced { .. })
+            && let Some(station) = stations.get_mut(sender)
+        {
+            // It went before, so that whatever it says now does not matter.
+            let _ = station.pace(0, around.interrupt)?;
+        }
+        let mut findings = Vec::new();
+        for (flow, trials) in scene.flows.iter().zip(series.flows) {
+            let port = |index: usize| self.ports.get(index);
+            let (Some(from), Some(to)) =
+                (port(flow.from), port(if flow.from == flow.to { 1 } else { flow.to }))
+            else {
+                continue;
+            };
+            let speeds = [from, to].map(|port| port.link.as_ref().and_then(|link| link.speed));
+            let speed = speeds.into_iter().flatten().min();
+            let mut finding = Finding::new(self.path, mode, frame_size, from, to, offered, trials);
+            finding.line_rate_pps = speed.map(|speed| line_rate(speed, frame_size));
+            finding.search.clone_from(&search);
+            finding.note = silence(&finding, stations, around.interrupt).or_else(|| note.clone());
+            if mode == Mode::Latency {
+                finding.round_trip_us = round_trip(&finding);
+                finding.note = finding.note.take().or_else(|| strays_note(series.strays));
+            }
+            around.progress.say(finding.line());
+            findings.push(finding);
+        }
+        Ok(findings)
     }
-    Ok(())
-}
 
-fn measure(
-    settings: &Settings,
-    started: &mut [Testpmd],
-    interrupt: &Interrupt,
-    progress: &mut Progress,
-    found: &mut Measurements,
-) -> Result<(), RunError> {
-    let [a, b] = started else { return Ok(()) };
-    let [device_a, device_b] = settings.devices;
-    for (testpmd, device) in [(&mut *a, device_a), (&mut *b, device_b)] {
-        let info = testpmd.wait_ready(seconds(settings.start_limit), interrupt)?;
-        found.dpdk_version = testpmd.version().map(str::to_owned);
-        found.ports.push(Port { device, mac: info.mac_addr, link: None });
+    fn title(&self, mode: Mode, frame_size: u16, scene: &Scene) -> String {
+        let name = |index: usize| self.ports.get(index).map_or("?", |port| port.device.as_str());
+        let ends = scene.flows.first().map_or((0, 0), |flow| (flow.from, flow.to));
+        let to = if ends.0 == ends.1 { 1 } else { ends.1 };
+        format!("{} {frame_size} B {} -> {}", mode.as_str(), name(ends.0), name(to))
     }
-    let version = found.dpdk_version.clone().unwrap_or_default();
-    progress.say(format_args!("{version}, both ports are ready; waiting for their links"));
-    for (testpmd, port) in [&mut *a, &mut *b].into_iter().zip(&mut found.ports) {
-        wait_for_link(testpmd, port, seconds(settings.link_limit), interrupt)?;
-        let speed = port.link.as_ref().and_then(|link| link.speed).unwrap_or_default();
-        progress.say(format_args!("{}: {}, link up, {speed} Mbit/s", port.device, port.mac));
+
+    fn timing(&self) -> Timing {
+        Timing { warm_up: seconds(self.plan.warm_up), window: seconds(self.plan.window) }
     }
-    let [port_a, port_b] = found.ports.as_slice() else { return Ok(()) };
-    let (port_a, port_b) = (port_a.clone(), port_b.clone());
-    let first = direction(settings, (a, &port_a), (b, &port_b), interrupt, progress)?;
-    found.directions.push(first);
-    let second = direction(settings, (b, &port_b), (a, &port_a), interrupt, progress)?;
-    found.directions.push(second);
-    Ok(())
+
+    fn series(
+        &self,
+        mode: Mode,
+        scene: &Scene,
+        frame_size: u16,
+        stations: &mut [Box<dyn Station>],
+        around: &mut Surroundings<'_>,
+    ) -> Result<Series, RunError> {
+        let mut series = Series { flows: vec![Vec::new(); scene.flows.len()], strays: 0 };
+        for repeat in 1..=self.plan.repeats {
+            let title = format!("{} ({repeat}/{})", self.title(mode, frame_size, scene), self.plan.repeats);
+            let shown =
+                trial::play(stations, scene, self.timing(), &title, around.interrupt, around.progress)?;
+            series.strays += shown.strays;
+            for (trials, trial) in series.flows.iter_mut().zip(shown.flows) {
+                trials.push(trial);
+            }
+        }
+        Ok(series)
+    }
+
+    /// Leaves the sender at the rate that was found. `Err` inside: why there can be no search.
+    fn search(
+        &self,
+        scene: &Scene,
+        frame_size: u16,
+        stations: &mut [Box<dyn Station>],
+        around: &mut Surroundings<'_>,
+    ) -> Result<Result<crate::search::Record, String>, RunError> {
+        let sender = scene.drive.0;
+        let speed = self.ports.get(sender).and_then(|port| port.link.as_ref()?.speed);
+        let Some(top) = speed.and_then(|speed| u32::try_from(speed).ok()) else {
+            return Ok(Err("the speed of the link is not known".to_owned()));
+        };
+        let mut search = Search::new(top, self.plan.search_loss, self.plan.window);
+        while let Some(mbps) = search.next() {
+            let Some(station) = stations.get_mut(sender) else { break };
+            if let Err(why) = station.pace(mbps, around.interrupt)? {
+                return Ok(Err(why));
+            }
+            let title = format!("{} at {mbps} Mbit/s", self.title(Mode::Search, frame_size, scene));
+            let shown =
+                trial::play(stations, scene, self.timing(), &title, around.interrupt, around.progress)?;
+            let Some(trial) = shown.flows.first() else { break };
+            search.tried(mbps, trial.totals.loss, trial.totals.received);
+        }
+        let record = search.into_record();
+        if let (Some(mbps), Some(station)) = (record.mbps, stations.get_mut(sender))
+            && let Err(why) = station.pace(mbps, around.interrupt)?
+        {
+            return Ok(Err(why));
+        }
+        Ok(Ok(record))
+    }
 }
 
 fn wait_for_link(
-    testpmd: &mut Testpmd,
+    station: &mut dyn Station,
     port: &mut Port,
-    limit: Duration,
-    interrupt: &Interrupt,
+    around: &mut Surroundings<'_>,
 ) -> Result<(), RunError> {
+    let limit = around.link_limit;
     let end = Instant::now() + limit;
     loop {
-        let link = testpmd.link(interrupt)?;
-        let up = link.is_up();
+        let link = station.link(around.interrupt)?;
+        let (up, speed) = (link.is_up(), link.speed);
         port.link = Some(link);
         if up {
+            let speed = speed.map_or_else(|| "speed unknown".to_owned(), |speed| format!("{speed} Mbit/s"));
+            around.progress.say(format_args!("{}: {}, link up, {speed}", port.device, port.mac));
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(RunError::NoLink { device: port.device, limit });
+            return Err(RunError::NoLink { device: port.device.clone(), limit });
         }
-        interrupt.pause(LINK_TICK)?;
+        around.interrupt.pause(LINK_TICK)?;
     }
 }
 
-/// A port and the testpmd that drives it.
-type Side<'a> = (&'a mut Testpmd, &'a Port);
-
-fn direction(
-    settings: &Settings,
-    (sender, from): Side<'_>,
-    (receiver, to): Side<'_>,
-    interrupt: &Interrupt,
-    progress: &mut Progress,
-) -> Result<Direction, RunError> {
-    let (from, to, peer) = (from.device, to.device, &to.mac);
-    progress.say(format_args!("{from} -> {to}: warming up for {} s", settings.warm_up));
-    receiver.receive(interrupt)?;
-    let (_, before) = counters(sender, receiver, Instant::now(), interrupt)?;
-    sender.send_to(peer, interrupt)?;
-    let begin = Instant::now();
-    interrupt.pause(seconds(settings.warm_up))?;
-
-    let mut samples: Vec<Sample> = Vec::new();
-    let window = Instant::now() + seconds(settings.window);
-    loop {
-        let last_one = Instant::now() >= window;
-        let (at, now) = counters(sender, receiver, begin, interrupt)?;
-        let sample = Sample::new(&before, at, &now);
-        if let Some(rates) = samples.last().and_then(|last| rates::between(last, &sample)) {
-            progress.say(format_args!(
-                "{from} -> {to}: {} packets/s sent, {} received",
-                number(rates.sent_pps),
-                number(rates.received_pps)
-            ));
-        }
-        samples.push(sample);
-        if last_one {
-            break;
-        }
-        interrupt.pause(SAMPLE.min(window.saturating_duration_since(Instant::now())))?;
-    }
-    sender.halt(interrupt)?;
-    interrupt.pause(SETTLE)?;
-    receiver.halt(interrupt)?;
-    let (_, after) = counters(sender, receiver, begin, interrupt)?;
-
-    let ends = samples.first().zip(samples.last());
-    let rates = ends.and_then(|(first, last)| rates::between(first, last));
-    let rates = rates.ok_or(RunError::NoWindow { from, to })?;
-    let totals = Totals::new(&before, &after);
-    let note = silence(&totals, sender.hint().or_else(|| receiver.hint()));
-    Ok(Direction { from, to, rates, totals, note, samples })
-}
-
-/// Why nothing came through, as far as that can be told. `hint` is what testpmd's output hints at: it goes on without DMA when
+/// Why nothing came through, as far as that can be told. What testpmd's output hints at comes first: it goes on without DMA when
 /// the kernel pins no memory, for example.
-fn silence(totals: &Totals, hint: Option<&'static str>) -> Option<String> {
-    let guess = match (totals.sent, totals.received) {
-        (0, _) => {
-            "nothing left the sender; a VF sends only while its PF is up (on the node: ip link set PF up)"
-        }
-        (_, 0) => {
-            "all was sent, nothing arrived; VFs reach each other only on the same PF or network, and in the same VLAN"
-        }
-        _ => return None,
-    };
-    Some(hint.unwrap_or(guess).to_owned())
+fn silence(finding: &Finding, stations: &mut [Box<dyn Station>], interrupt: &Interrupt) -> Option<String> {
+    let sum = |of: fn(&Trial) -> u64| finding.trials.iter().map(of).sum();
+    let guess = guess(finding.mode, sum(|trial| trial.totals.sent), sum(|trial| trial.totals.received))?;
+    let hint = stations.iter_mut().find_map(|station| station.hint(interrupt));
+    Some(hint.unwrap_or_else(|| guess.to_owned()))
 }
 
-/// Both ports' counters, and when each was read, in seconds since `begin`: half-way between question and answer.
-fn counters(
-    sender: &mut Testpmd,
-    receiver: &mut Testpmd,
-    begin: Instant,
-    interrupt: &Interrupt,
-) -> Result<((f64, f64), Counters), RunError> {
-    let timed = |testpmd: &mut Testpmd| {
-        let asked = begin.elapsed().as_secs_f64();
-        let stats = testpmd.stats(interrupt)?;
-        Ok::<_, RunError>((f64::midpoint(asked, begin.elapsed().as_secs_f64()), stats))
-    };
-    let (sent_at, sent) = timed(sender)?;
-    let (received_at, received) = timed(receiver)?;
-    Ok(((sent_at, received_at), Counters { sender: sent, receiver: received }))
+fn guess(mode: Mode, sent: u64, received: u64) -> Option<&'static str> {
+    match (sent, received) {
+        (0, _) => Some(
+            "nothing left the sender; a VF sends only while its PF is up (on the node: ip link set PF up)",
+        ),
+        (_, 0) if mode == Mode::Io => Some(
+            "all was sent, nothing sent on: frames keep the sender's address in this mode, which the PF's spoof check drops",
+        ),
+        (_, 0) => Some(
+            "all was sent, nothing arrived; VFs reach each other only on the same PF or network, and in the same VLAN",
+        ),
+        _ => None,
+    }
+}
+
+/// One frame is under way, so each that arrives has taken as long as there is between two of them.
+fn round_trip(finding: &Finding) -> Option<Summary> {
+    let rates = finding.trials.iter().map(|trial| trial.rates.received_pps);
+    Summary::of(rates.filter(|rate| *rate > 0.0).map(|rate| 1e6 / rate))
+}
+
+fn strays_note(strays: u64) -> Option<String> {
+    (strays > 0).then(|| {
+        format!("{strays} frames of somebody else came in and circulated, too: each trip took longer than is said here")
+    })
 }
 
 /// The options allow no number that a duration cannot hold; zero is better than a panic all the same.
@@ -265,20 +376,13 @@ fn seconds(seconds: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testpmd::telemetry::PortStats;
-
-    fn totals(opackets: u64, ipackets: u64) -> Totals {
-        let sender = PortStats { opackets, ..PortStats::default() };
-        let receiver = PortStats { ipackets, ..PortStats::default() };
-        Totals::new(&Counters::default(), &Counters { sender, receiver })
-    }
 
     #[test]
     fn silence_is_explained_and_traffic_is_not() {
-        assert_eq!(silence(&totals(10, 1), Some("a hint")), None);
-        assert!(silence(&totals(0, 0), None).unwrap().contains("PF is up"));
-        assert!(silence(&totals(10, 0), None).unwrap().contains("VLAN"));
-        assert_eq!(silence(&totals(0, 0), Some("a hint")).unwrap(), "a hint");
+        assert_eq!(guess(Mode::Forth, 10, 1), None);
+        assert!(guess(Mode::Forth, 0, 0).unwrap().contains("PF is up"));
+        assert!(guess(Mode::Forth, 10, 0).unwrap().contains("VLAN"));
+        assert!(guess(Mode::Io, 10, 0).unwrap().contains("spoof check"));
     }
 
     #[test]

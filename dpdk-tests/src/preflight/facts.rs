@@ -4,12 +4,20 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use fairlead_kernel::vfio::{self, VfioError};
-use fairlead_resource_config::inventory::{self, Function, Inventory, IommuGroup};
+use std::collections::BTreeMap;
+
+use fairlead_kernel::{Mac, vfio};
+use fairlead_resource_config::inventory;
 use fairlead_resource_config::{PciAddress, SysRoot, error_text};
 
+use super::addresses::{Expected, expected};
+use super::device::{DeviceFacts, NodeState, state};
+use super::drivers::Drivers;
 use super::hugepages::Hugepages;
+use super::interface::InterfaceFacts;
+use super::numa::{self, NumaNode};
 use super::process::ProcessFacts;
+use crate::network_status::Attachment;
 
 /// The names under which distributions install testpmd.
 const PROGRAMS: [&str; 2] = ["dpdk-testpmd", "testpmd"];
@@ -26,6 +34,8 @@ pub struct Roots {
     pub proc: PathBuf,
     /// Device nodes.
     pub dev: PathBuf,
+    /// Programs and libraries.
+    pub root: PathBuf,
     /// Folders with programs, as `PATH` lists them.
     pub path: OsString,
 }
@@ -34,48 +44,32 @@ impl Default for Roots {
     /// Of this machine.
     fn default() -> Self {
         let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or(USUAL_PATH.into());
-        Self { sys: SysRoot::default(), proc: "/proc".into(), dev: "/dev".into(), path }
+        Self { sys: SysRoot::default(), proc: "/proc".into(), dev: "/dev".into(), root: "/".into(), path }
     }
 }
 
-/// A device node of VFIO.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NodeState {
-    /// It opens and answers; for a group, `viable` says whether the kernel hands it out.
-    Opens {
-        /// Every device of the group is bound to vfio-pci or to nothing.
-        viable: bool,
-    },
-    /// Not there.
-    Missing,
-    /// Somebody else has it open.
-    InUse,
-    /// It does not open, or does not answer as it should.
-    Bad(String),
-}
-
-/// One device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceFacts {
-    /// Its address.
-    pub address: PciAddress,
-    /// Whether sysfs knows it.
-    pub exists: bool,
-    /// What sysfs says, if it is a network or accelerator device.
-    pub function: Option<Function>,
-    /// Its IOMMU group.
-    pub group: Option<IommuGroup>,
-    /// The group's node in the container.
-    pub node: PathBuf,
-    /// How that is.
-    pub node_state: NodeState,
+/// What the facts are about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Devices that DPDK drives.
+    pub devices: &'a [PciAddress],
+    /// Interfaces of the kernel.
+    pub interfaces: &'a [String],
+    /// The testpmd to run, if it was named.
+    pub testpmd: Option<&'a Path>,
+    /// Addresses that the ports should have, in their order.
+    pub macs: &'a [Mac],
+    /// The pod's attachments.
+    pub attachments: &'a [Attachment],
 }
 
 /// Everything that is judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// The two devices.
-    pub devices: [DeviceFacts; 2],
+    /// The devices.
+    pub devices: Vec<DeviceFacts>,
+    /// The interfaces.
+    pub interfaces: Vec<InterfaceFacts>,
     /// Why sysfs could not be read.
     pub sysfs_error: Option<String>,
     /// `/dev/vfio/vfio`.
@@ -84,60 +78,58 @@ pub struct Facts {
     pub vfio_state: NodeState,
     /// Huge pages.
     pub hugepages: Hugepages,
+    /// NUMA nodes.
+    pub numa: BTreeMap<u32, NumaNode>,
     /// This process.
     pub process: ProcessFacts,
+    /// Whether this looks like a pod.
+    pub pod: bool,
     /// testpmd, or what was looked for.
     pub testpmd: Result<PathBuf, String>,
+    /// Its drivers.
+    pub drivers: Drivers,
+    /// Addresses that the ports should have.
+    pub expected: BTreeMap<String, Expected>,
+    /// The pod's attachments.
+    pub attachments: Vec<Attachment>,
 }
 
 impl Facts {
     /// Gathers. The group nodes are opened for a moment: they belong to this pod.
     #[must_use]
-    pub fn gather(roots: &Roots, devices: [PciAddress; 2], testpmd: Option<&Path>) -> Self {
+    pub fn gather(roots: &Roots, wanted: &Wanted<'_>) -> Self {
         let scanned = inventory::scan(&roots.sys, None);
         let sysfs_error = scanned.as_ref().err().map(|error| error_text(error));
         let inventory = scanned.unwrap_or_default();
         let vfio = roots.dev.join("vfio/vfio");
         let vfio_state = state(vfio::check_interface(&vfio).map(|()| true));
+        let devices = wanted.devices.iter().map(|address| DeviceFacts::gather(roots, &inventory, *address));
+        let interfaces: Vec<InterfaceFacts> =
+            wanted.interfaces.iter().map(|name| InterfaceFacts::gather(&roots.sys, name)).collect();
+        let testpmd = program(wanted.testpmd, &roots.path);
         Self {
-            devices: devices.map(|address| device(roots, &inventory, address)),
+            devices: devices.collect(),
             sysfs_error,
             vfio,
             vfio_state,
             hugepages: Hugepages::gather(roots.sys.path(), &roots.proc),
-            process: ProcessFacts::gather(&roots.proc),
-            testpmd: program(testpmd, &roots.path),
+            numa: numa::gather(roots.sys.path()),
+            process: ProcessFacts::gather(&roots.proc, roots.sys.path()),
+            pod: is_pod(),
+            drivers: Drivers::gather(&roots.root, testpmd.as_deref().ok()),
+            testpmd,
+            expected: expected(wanted.devices, &interfaces, wanted.macs, wanted.attachments, &inventory),
+            attachments: wanted.attachments.to_vec(),
+            interfaces,
         }
     }
 }
 
-fn device(roots: &Roots, inventory: &Inventory, address: PciAddress) -> DeviceFacts {
-    let function = inventory.function(&address).cloned();
-    let number = function.as_ref().and_then(|function| function.iommu_group);
-    let group = number.and_then(|number| inventory.iommu_groups.get(&number)).cloned();
-    let node = number.map_or_else(PathBuf::new, |number| node(&roots.dev, number));
-    let node_state = match number {
-        None => NodeState::Missing,
-        Some(_) => state(vfio::group_status(&node).map(|status| status.viable)),
-    };
-    let exists = roots.sys.pci_device(&address).exists();
-    DeviceFacts { address, exists, function, group, node, node_state }
-}
-
-/// The group's node, where DPDK looks too: the device plugin gives groups without IOMMU the plain name, the host does not.
-fn node(dev: &Path, number: u32) -> PathBuf {
-    let plain = dev.join(format!("vfio/{number}"));
-    let noiommu = dev.join(format!("vfio/noiommu-{number}"));
-    if !plain.exists() && noiommu.exists() { noiommu } else { plain }
-}
-
-fn state(answer: Result<bool, VfioError>) -> NodeState {
-    match answer {
-        Ok(viable) => NodeState::Opens { viable },
-        Err(VfioError::Missing { .. }) => NodeState::Missing,
-        Err(VfioError::InUse { .. }) => NodeState::InUse,
-        Err(error) => NodeState::Bad(error_text(&error)),
-    }
+/// Whether this is a container that kubelet started: it gives each this variable, if the cluster has a service at all.
+#[must_use]
+pub(crate) fn is_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        || std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("PCIDEVICE_"))
 }
 
 fn program(given: Option<&Path>, path: &OsString) -> Result<PathBuf, String> {
@@ -168,11 +160,13 @@ mod tests {
     use super::*;
 
     fn roots(tree: &SysfsTree) -> Roots {
-        Roots { sys: tree.root(), proc: tree.proc(), dev: tree.dev(), path: OsString::new() }
+        let (sys, proc, dev) = (tree.root(), tree.proc(), tree.dev());
+        Roots { sys, proc, root: dev.clone(), dev, path: OsString::new() }
     }
 
     fn gather(tree: &SysfsTree, devices: [&str; 2]) -> Facts {
-        Facts::gather(&roots(tree), devices.map(|text| text.parse().unwrap()), None)
+        let devices = devices.map(|text| text.parse().unwrap());
+        Facts::gather(&roots(tree), &Wanted { devices: &devices, ..Wanted::default() })
     }
 
     #[test]
@@ -180,7 +174,7 @@ mod tests {
         let tree = SysfsTree::igb(2);
         tree.bind_vfio("0000:01:10.0");
         let facts = gather(&tree, ["0000:01:10.0", "0000:01:10.2"]);
-        let [a, b] = &facts.devices;
+        let [a, b] = facts.devices.as_slice() else { panic!("{facts:?}") };
         assert!(a.exists && a.function.as_ref().unwrap().is_vfio());
         assert_eq!(a.group.as_ref().unwrap().number, 10);
         assert_eq!(a.node, tree.dev().join("vfio/10"));
@@ -207,8 +201,35 @@ mod tests {
         let facts = gather(&tree, ["0000:01:10.0", "0000:05:00.0"]);
         assert!(!facts.devices[1].exists && facts.sysfs_error.is_none());
         let nowhere = Roots { sys: SysRoot::new(tree.dev().join("nowhere")), ..roots(&tree) };
-        let device = "0000:01:10.0".parse().unwrap();
-        assert!(Facts::gather(&nowhere, [device, device], None).sysfs_error.is_some());
+        assert!(Facts::gather(&nowhere, &Wanted::default()).sysfs_error.is_some());
+    }
+
+    #[test]
+    fn interfaces_are_looked_up_by_name() {
+        let tree = SysfsTree::igb(1);
+        let names = ["ens1f0v0".to_owned(), "../ens1f0v0".to_owned()];
+        let facts = Facts::gather(&roots(&tree), &Wanted { interfaces: &names, ..Wanted::default() });
+        let [known, other] = facts.interfaces.as_slice() else { panic!("{facts:?}") };
+        assert!(known.exists && known.carrier == Some(true) && known.mtu == Some(1500));
+        assert_eq!(known.mac.unwrap().to_string(), "02:00:00:00:00:01");
+        assert!(!other.exists);
+    }
+
+    #[test]
+    fn a_device_with_a_bifurcated_driver_has_an_uverbs_node_instead() {
+        let tree = SysfsTree::igb(1);
+        tree.bind("0000:01:10.0", "mlx5_core");
+        let device = tree.device("0000:01:10.0");
+        fs::create_dir_all(device.join("infiniband/mlx5_2")).unwrap();
+        fs::create_dir_all(device.join("infiniband_verbs/uverbs2")).unwrap();
+        fs::create_dir_all(tree.dev().join("infiniband")).unwrap();
+        let before = gather(&tree, ["0000:01:10.0", "0000:01:10.0"]);
+        assert!(before.devices[0].is_bifurcated());
+        assert_eq!(before.devices[0].node_state, NodeState::Missing);
+        fs::write(tree.dev().join("infiniband/uverbs2"), "").unwrap();
+        let facts = gather(&tree, ["0000:01:10.0", "0000:01:10.0"]);
+        assert_eq!(facts.devices[0].node, tree.dev().join("infiniband/uverbs2"));
+        assert_eq!(facts.devices[0].node_state, NodeState::Opens { viable: true });
     }
 
     #[test]

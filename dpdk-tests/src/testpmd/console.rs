@@ -1,7 +1,7 @@
 //! What testpmd's interactive console says: the one place that reads its text.
 //!
-//! Only two things are taken from it: the prompt, which says that a command has been carried out, and the refusals of DPDK's
-//! command line library. Every figure comes from [`super::telemetry`].
+//! Only the prompt, which says that a command has been carried out, and refusals are taken from it. Every figure comes from
+//! [`super::telemetry`].
 
 /// testpmd's prompt.
 const PROMPT: &[u8] = b"testpmd> ";
@@ -104,6 +104,21 @@ pub fn refusal(reply: &str) -> Option<&'static str> {
     REFUSALS.into_iter().find(|refusal| reply.lines().any(|line| line.trim() == *refusal))
 }
 
+/// Why a queue's rate could not be set, from the reply to `set port P queue Q rate R`.
+#[must_use]
+pub fn refused_rate(reply: &str) -> Option<String> {
+    let telling = |line: &&str| {
+        line.contains("failed diag=") || line.contains("Invalid rate") || REFUSALS.contains(&line.trim())
+    };
+    let line = reply.lines().find(telling)?.trim();
+    // ENOTSUP, as the kernel numbers it.
+    Some(if line.contains("diag=-95") {
+        "its driver in DPDK has no rate limit".to_owned()
+    } else {
+        line.to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +155,17 @@ mod tests {
         let reply = console.reply(mark).unwrap();
         assert_eq!(refusal(&reply), None);
         assert_eq!(reply, "start\nPacket forwarding already started\n");
+    }
+
+    #[test]
+    fn a_rate_that_is_not_set_has_a_reason() {
+        assert_eq!(refused_rate("set port 0 queue 0 rate 100\n"), None);
+        let none = refused_rate(
+            "set port 0 queue 0 rate 100\nrte_eth_set_queue_rate_limit for port_id=0 failed diag=-95\n",
+        );
+        assert!(none.unwrap().contains("no rate limit"));
+        let high = refused_rate("x\nInvalid rate value:20000 bigger than link speed: 10000\n").unwrap();
+        assert!(high.starts_with("Invalid rate"), "{high}");
     }
 
     #[test]

@@ -14,13 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use fairlead_kernel::Mac;
-use fairlead_resource_config::PciAddress;
-
-use self::arguments::Arguments;
+use self::arguments::{Arguments, FCS};
 use self::child::{Child, Ending, Patience};
 use self::telemetry::{LinkStatus, PortInfo, PortStats, SOCKET, Telemetry, TelemetryError};
+use crate::devices::Target;
 use crate::interrupt::{Interrupt, Stopped};
+use crate::station::{About, Answer, Order, Role, Station, StationError};
 
 /// How often output and sockets are looked at while waiting.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,7 +48,7 @@ pub enum TestpmdError {
     #[error("testpmd on {device} ended by itself ({status}){}", explained(hint, output))]
     Died {
         /// Its port.
-        device: PciAddress,
+        device: String,
         /// How it ended.
         status: ExitStatus,
         /// What that probably means.
@@ -61,7 +60,7 @@ pub enum TestpmdError {
     #[error("testpmd on {device} was not ready after {} s{}", limit.as_secs(), explained(hint, output))]
     NotReady {
         /// Its port.
-        device: PciAddress,
+        device: String,
         /// How long was waited.
         limit: Duration,
         /// What that probably means.
@@ -73,7 +72,7 @@ pub enum TestpmdError {
     #[error("testpmd does not use {device}{}", explained(hint, output))]
     NoPort {
         /// The port that it should have.
-        device: PciAddress,
+        device: String,
         /// What that probably means.
         hint: Option<&'static str>,
         /// Its last lines.
@@ -83,7 +82,7 @@ pub enum TestpmdError {
     #[error("testpmd on {device} refused {command:?}: {why}")]
     Refused {
         /// Its port.
-        device: PciAddress,
+        device: String,
         /// What it was told.
         command: String,
         /// What it said.
@@ -93,7 +92,7 @@ pub enum TestpmdError {
     #[error("testpmd on {device} has not finished {command:?} after {} s", ANSWER.as_secs())]
     Stuck {
         /// Its port.
-        device: PciAddress,
+        device: String,
         /// What it was told.
         command: String,
     },
@@ -101,7 +100,7 @@ pub enum TestpmdError {
     #[error("no figures of {device}")]
     Telemetry {
         /// Its port.
-        device: PciAddress,
+        device: String,
         /// Why.
         #[source]
         source: TelemetryError,
@@ -120,7 +119,10 @@ fn explained(hint: &Option<&'static str>, output: &[String]) -> String {
 /// A testpmd that runs. Dropping it ends it and removes its run-time files.
 #[derive(Debug)]
 pub struct Testpmd {
-    device: PciAddress,
+    target: Target,
+    queues: u16,
+    ready_limit: Duration,
+    speed: Option<u64>,
     file_prefix: String,
     child: Child,
     telemetry: Option<Telemetry>,
@@ -129,25 +131,34 @@ pub struct Testpmd {
 }
 
 impl Testpmd {
-    /// Starts it; it is of use once [`Testpmd::wait_ready`] has returned.
-    pub fn start(program: &Path, arguments: &Arguments, patience: Patience) -> Result<Self, TestpmdError> {
+    /// Starts it. It is of use once it has answered [`Order::Ready`], for which it has `ready_limit`. `speed` is what the kernel
+    /// knows of an interface.
+    pub fn start(
+        program: &Path,
+        arguments: &Arguments,
+        ready_limit: Duration,
+        speed: Option<u64>,
+        patience: Patience,
+    ) -> Result<Self, TestpmdError> {
         let folder = tempfile::Builder::new().prefix("fairlead-").tempdir().map_err(TestpmdError::Folder)?;
         // DPDK takes the first as it is (systemd's convention), else root gets /var/run and everybody else the second.
         let path = folder.path().to_owned();
         let environment = [("RUNTIME_DIRECTORY", path.clone()), ("XDG_RUNTIME_DIR", path)];
         let child = Child::spawn(program, arguments.line(), &environment, patience)
             .map_err(|source| TestpmdError::Spawn { program: program.to_owned(), source })?;
-        let file_prefix = arguments.file_prefix.clone();
-        Ok(Self { device: arguments.device, file_prefix, child, telemetry: None, folder })
+        let (target, file_prefix) = (arguments.target.clone(), arguments.file_prefix.clone());
+        let queues = arguments.tuning.queues.max(1);
+        Ok(Self { target, queues, ready_limit, speed, file_prefix, child, telemetry: None, folder })
     }
 
     /// Waits for the prompt and the telemetry socket, and makes sure that the device is its port 0.
-    pub fn wait_ready(&mut self, limit: Duration, interrupt: &Interrupt) -> Result<PortInfo, TestpmdError> {
+    fn wait_ready(&mut self, interrupt: &Interrupt) -> Result<PortInfo, TestpmdError> {
+        let limit = self.ready_limit;
         let end = Instant::now() + limit;
         while !self.child.console().is_ready() {
             self.check_alive()?;
             if Instant::now() >= end {
-                let (device, (hint, output)) = (self.device, self.said());
+                let (device, (hint, output)) = (self.label(), self.said());
                 return Err(TestpmdError::NotReady { device, limit, hint, output });
             }
             interrupt.pause(TICK)?;
@@ -156,61 +167,57 @@ impl Testpmd {
             Telemetry::connect(&self.socket(), ANSWER, interrupt).map_err(|e| self.no_figures(e))?;
         let ports: Vec<u16> = telemetry.get("/ethdev/list", interrupt).map_err(|e| self.no_figures(e))?;
         self.telemetry = Some(telemetry);
-        let device = self.device.to_string();
+        let name = self.target.dpdk_name();
         let info: Option<PortInfo> =
             if ports.contains(&0) { Some(self.get("/ethdev/info,0", interrupt)?) } else { None };
-        info.filter(|info| info.name == device).ok_or_else(|| {
-            let (device, (hint, output)) = (self.device, self.said());
+        info.filter(|info| info.name == name).ok_or_else(|| {
+            let (device, (hint, output)) = (self.label(), self.said());
             TestpmdError::NoPort { device, hint, output }
         })
     }
 
-    /// The version of DPDK; known once it is ready.
-    #[must_use]
-    pub fn version(&self) -> Option<&str> {
-        self.telemetry.as_ref().map(Telemetry::version)
+    /// Begins what a role is.
+    fn begin(&mut self, role: &Role, interrupt: &Interrupt) -> Result<(), TestpmdError> {
+        if let Role::Send { to } | Role::Forward { to, .. } | Role::Inject { to, .. } = role {
+            self.command(&format!("set eth-peer 0 {to}"), interrupt)?;
+        }
+        let (engine, start) = match role {
+            Role::Receive => ("rxonly", "start".to_owned()),
+            Role::Send { .. } => ("txonly", "start".to_owned()),
+            Role::Forward { engine, .. } => (engine.as_str(), "start".to_owned()),
+            Role::Inject { engine, bursts, .. } => (engine.as_str(), format!("start tx_first {bursts}")),
+        };
+        self.command(&format!("set fwd {engine}"), interrupt)?;
+        self.command(&start, interrupt)
     }
 
-    /// The port's link.
-    pub fn link(&mut self, interrupt: &Interrupt) -> Result<LinkStatus, TestpmdError> {
-        self.get("/ethdev/link_status,0", interrupt)
+    /// Limits every queue. `Err` inside: what testpmd says about why it cannot.
+    fn pace(&mut self, mbps: u32, interrupt: &Interrupt) -> Result<Result<(), String>, TestpmdError> {
+        let each = mbps.div_ceil(u32::from(self.queues));
+        for queue in 0..self.queues {
+            let reply = self.ask(&format!("set port 0 queue {queue} rate {each}"), interrupt)?;
+            if let Some(why) = console::refused_rate(&reply) {
+                return Ok(Err(why));
+            }
+        }
+        Ok(Ok(()))
     }
 
-    /// The port's counters.
-    pub fn stats(&mut self, interrupt: &Interrupt) -> Result<PortStats, TestpmdError> {
-        self.get("/ethdev/stats,0", interrupt)
-    }
-
-    /// Begins to receive, and to drop what comes.
-    pub fn receive(&mut self, interrupt: &Interrupt) -> Result<(), TestpmdError> {
-        self.command("set fwd rxonly", interrupt)?;
-        self.command("start", interrupt)
-    }
-
-    /// Begins to send to `peer` as fast as it can.
-    pub fn send_to(&mut self, peer: &Mac, interrupt: &Interrupt) -> Result<(), TestpmdError> {
-        self.command(&format!("set eth-peer 0 {peer}"), interrupt)?;
-        self.command("set fwd txonly", interrupt)?;
-        self.command("start", interrupt)
-    }
-
-    /// Ends receiving or sending.
-    pub fn halt(&mut self, interrupt: &Interrupt) -> Result<(), TestpmdError> {
-        self.command("stop", interrupt)
-    }
-
-    /// Ends the program.
-    pub fn stop(&mut self) -> Ending {
-        self.child.stop()
-    }
-
-    /// What its output so far hints at.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        hints::hint(&self.child.console().text())
-    }
-
+    /// Gives a command that testpmd takes or refuses.
     fn command(&mut self, command: &str, interrupt: &Interrupt) -> Result<(), TestpmdError> {
+        let reply = self.ask(command, interrupt)?;
+        match console::refusal(&reply) {
+            None => Ok(()),
+            Some(why) => Err(TestpmdError::Refused {
+                device: self.label(),
+                command: command.to_owned(),
+                why: why.to_owned(),
+            }),
+        }
+    }
+
+    /// Gives a command and returns what testpmd says to it.
+    fn ask(&mut self, command: &str, interrupt: &Interrupt) -> Result<String, TestpmdError> {
         let mark = self.child.console().mark();
         if self.child.write_line(command).is_err() {
             // Nobody reads its input: it is ending.
@@ -218,22 +225,19 @@ impl Testpmd {
         }
         let end = Instant::now() + ANSWER;
         loop {
-            let reply = self.child.console().reply(mark);
-            let (device, command) = (self.device, || command.to_owned());
-            if let Some(reply) = reply {
-                return match console::refusal(&reply) {
-                    None => Ok(()),
-                    Some(why) => {
-                        Err(TestpmdError::Refused { device, command: command(), why: why.to_owned() })
-                    }
-                };
+            if let Some(reply) = self.child.console().reply(mark) {
+                return Ok(reply);
             }
             self.check_alive()?;
             if Instant::now() >= end {
-                return Err(TestpmdError::Stuck { device, command: command() });
+                return Err(TestpmdError::Stuck { device: self.label(), command: command.to_owned() });
             }
             interrupt.pause(TICK)?;
         }
+    }
+
+    fn label(&self) -> String {
+        self.target.to_string()
     }
 
     fn get<T: serde::de::DeserializeOwned>(
@@ -258,7 +262,7 @@ impl Testpmd {
                     std::thread::sleep(TICK);
                 }
                 let died = self.check_alive().err();
-                died.unwrap_or(TestpmdError::Telemetry { device: self.device, source })
+                died.unwrap_or(TestpmdError::Telemetry { device: self.label(), source })
             }
         }
     }
@@ -266,7 +270,7 @@ impl Testpmd {
     fn check_alive(&mut self) -> Result<(), TestpmdError> {
         let Some(status) = self.child.status() else { return Ok(()) };
         self.child.drain();
-        let (device, (hint, output)) = (self.device, self.said());
+        let (device, (hint, output)) = (self.label(), self.said());
         Err(TestpmdError::Died { device, status, hint, output })
     }
 
@@ -281,5 +285,58 @@ impl Testpmd {
         let own = below(self.folder.path());
         let roots = below(Path::new("/var/run"));
         if !own.exists() && roots.exists() { roots } else { own }
+    }
+}
+
+impl Station for Testpmd {
+    fn device(&self) -> String {
+        self.label()
+    }
+
+    fn obey(&mut self, order: &Order, interrupt: &Interrupt) -> Result<Answer, StationError> {
+        match order {
+            Order::Ready => {
+                let info = self.wait_ready(interrupt)?;
+                let version = self.telemetry.as_ref().map(Telemetry::version).unwrap_or_default();
+                return Ok(Answer::About(About {
+                    device: self.label(),
+                    mac: info.mac_addr,
+                    dpdk_version: version.to_owned(),
+                    speed: self.speed,
+                }));
+            }
+            Order::Link => {
+                let mut link: LinkStatus = self.get("/ethdev/link_status,0", interrupt)?;
+                // Of packet sockets DPDK says 10 Gbit/s, whatever is below.
+                if matches!(self.target, Target::Interface(_)) {
+                    link.speed = self.speed;
+                }
+                return Ok(Answer::Link(link));
+            }
+            Order::Counters => {
+                return Ok(Answer::Counters(self.get::<PortStats>("/ethdev/stats,0", interrupt)?));
+            }
+            Order::Hint => {
+                let hint = hints::hint(&self.child.console().text());
+                return Ok(Answer::Hint(hint.map(str::to_owned)));
+            }
+            Order::Pace(mbps) => {
+                if let Err(why) = self.pace(*mbps, interrupt)? {
+                    return Ok(Answer::NotPaced(why));
+                }
+            }
+            Order::FrameSize(size) => {
+                self.command(&format!("set txpkts {}", size.saturating_sub(FCS)), interrupt)?;
+            }
+            Order::Burst(burst) => self.command(&format!("set burst {burst}"), interrupt)?,
+            Order::Start(role) => self.begin(role, interrupt)?,
+            Order::Halt => self.command("stop", interrupt)?,
+            Order::Bye => {}
+        }
+        Ok(Answer::Done)
+    }
+
+    fn stop(&mut self) -> Ending {
+        self.child.stop()
     }
 }

@@ -18,9 +18,13 @@ use nix::sys::socket::{
 struct Port {
     mode: String,
     runs: bool,
+    injected: bool,
     sent: u64,
     received: u64,
 }
+
+/// What a paced one carries at most, in Mbit/s.
+const CARRIES: u64 = 500;
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap()
@@ -55,9 +59,12 @@ fn testpmd() {
         signals.add(Signal::SIGTERM);
         signals.thread_block().unwrap();
     }
-    let device = argument("-a");
+    let arguments = variable("FAKE_ARGUMENTS");
+    let device = if arguments.contains("--vdev=") { "net_af_packet0".to_owned() } else { argument("-a") };
     let prefix = argument("--file-prefix");
-    let side = prefix.trim_start_matches("fairlead-").to_owned();
+    // The first port of another pod is the second of the run.
+    let side =
+        std::env::var("FAKE_SIDE").unwrap_or_else(|_| prefix.trim_start_matches("fairlead-").to_owned());
     let folder = PathBuf::from(variable("FAKE_FOLDER"));
     fs::write(folder.join(format!("folder-{side}")), variable("RUNTIME_DIRECTORY")).unwrap();
     fs::write(folder.join(format!("pid-{side}")), std::process::id().to_string()).unwrap();
@@ -99,17 +106,45 @@ fn obey(line: &str, behaviour: &str, side: &str, folder: &Path, port: &mut Port)
             });
         }
         ("start", _) => port.runs = true,
-        ("stop", _) => port.runs = false,
-        ("quit", _) => std::process::exit(0),
-        _ => {
-            if let Some(mode) = line.strip_prefix("set fwd ") {
-                port.mode = mode.to_owned();
-            } else if line
-                != format!("set eth-peer 0 02:00:00:00:00:0{}", if side == "a" { "b" } else { "a" })
-            {
-                say("Command not found\r\n");
-            }
+        ("stop", _) => {
+            port.runs = false;
+            port.injected = false;
         }
+        ("quit", _) => std::process::exit(0),
+        _ => other(line, behaviour, side, folder, port),
+    }
+}
+
+fn other(line: &str, behaviour: &str, side: &str, folder: &Path, port: &mut Port) {
+    let peer = format!("set eth-peer 0 02:00:00:00:00:0{}", if side == "a" { "b" } else { "a" });
+    if let Some(mode) = line.strip_prefix("set fwd ") {
+        port.mode = mode.to_owned();
+    } else if let Some(rate) = line.strip_prefix("set port 0 queue 0 rate ") {
+        if behaviour == "paced" {
+            fs::write(folder.join("rate"), rate).unwrap();
+        } else {
+            say("rte_eth_set_queue_rate_limit for port_id=0 failed diag=-95\r\n");
+        }
+    } else if line.starts_with("start tx_first ") {
+        port.runs = true;
+        port.injected = true;
+    } else if !line.starts_with("set txpkts ") && !line.starts_with("set burst ") && line != peer {
+        say("Command not found\r\n");
+    }
+}
+
+/// How many frames pass between two looks at the counters: sent, received.
+fn traffic(behaviour: &str, port: &Port) -> (u64, u64) {
+    let rate = fs::read_to_string(Path::new(&variable("FAKE_FOLDER")).join("rate")).unwrap_or_default();
+    let rate: u64 = if behaviour == "paced" { rate.parse().unwrap_or(0) } else { 0 };
+    match port.mode.as_str() {
+        _ if !port.runs => (0, 0),
+        "txonly" if rate > 0 => (10 * rate, 0),
+        "rxonly" if rate > 0 => (0, 10 * rate.min(CARRIES)),
+        "txonly" => (2000, 0),
+        "rxonly" => (0, 1000),
+        _ if port.injected => (500, 500),
+        _ => (500, 800),
     }
 }
 
@@ -144,11 +179,9 @@ fn reply(question: &str, device: &str, side: &str, port: &mut Port) -> String {
         "/ethdev/link_status,0" if behaviour == "linkless" => r#"{"status":"DOWN"}"#.to_owned(),
         "/ethdev/link_status,0" => r#"{"status":"UP","speed":1000,"duplex":"full-duplex"}"#.to_owned(),
         "/ethdev/stats,0" => {
-            match port.mode.as_str() {
-                "txonly" if port.runs => port.sent += 2000,
-                "rxonly" if port.runs => port.received += 1000,
-                _ => {}
-            }
+            let (sent, received) = traffic(&behaviour, port);
+            port.sent += sent;
+            port.received += received;
             let (sent, received) = (port.sent, port.received);
             let (sent_bytes, received_bytes) = (sent * 64, received * 64);
             format!(

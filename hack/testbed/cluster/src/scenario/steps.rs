@@ -269,16 +269,16 @@ fn status_of(pod: &Pod) -> Result<Vec<Value>> {
 /// One line of `fairlead-dpdk-check`'s report.
 fn throughput(report: &str) -> Result<String> {
     let report: Value = serde_json::from_str(report).with_context(|| format!("no JSON report: {report}"))?;
-    let directions = report["directions"].as_array().context("the report has no directions")?;
+    let results = report["results"].as_array().context("the report has no results")?;
     let mut parts = Vec::new();
-    for direction in directions {
-        let text = |key: &str| direction[key].as_str().unwrap_or("?").to_owned();
-        let pps = direction["rates"]["receivedPps"].as_f64().unwrap_or(0.0);
+    for result in results {
+        let text = |key: &str| result[key].as_str().unwrap_or("?").to_owned();
+        let pps = result["receivedPps"]["median"].as_f64().unwrap_or(0.0);
         if pps < 1.0 {
             bail!("no packets went from {} to {}", text("from"), text("to"));
         }
         parts.push(format!("{} -> {}: {pps:.0} packets/s", text("from"), text("to")));
     }
-    ensure!(parts.len() == 2, "the report has {} directions instead of 2", parts.len());
+    ensure!(parts.len() == 2, "the report has {} results instead of 2", parts.len());
     Ok(format!("Throughput between the pod's two VFs (testpmd): {}", parts.join(", ")))
 }
