@@ -29,6 +29,8 @@ enum Command {
     Demo(Scenario),
     /// Plays the demo's steps and further cases on this node, as tests.
     Tests(Scenario),
+    /// Plays the DPDK check's jobs, and compares a pod with its host.
+    Dpdk(Dpdk),
 }
 
 #[derive(Args)]
@@ -86,6 +88,21 @@ struct Scenario {
     seed: Option<u64>,
 }
 
+#[derive(Args)]
+struct Dpdk {
+    #[command(flatten)]
+    scenario: Scenario,
+    /// Folder of the jobs' manifests; without it pod and host are compared only.
+    #[arg(long)]
+    jobs: Option<PathBuf>,
+    /// How often pod and host are measured.
+    #[arg(long, default_value_t = 1)]
+    runs: u16,
+    /// Where the comparison's report goes.
+    #[arg(long, default_value = "/root/comparison.json")]
+    report: PathBuf,
+}
+
 impl Scenario {
     /// Ends with the exit code that tells whether all went well.
     async fn play(self, play: impl AsyncFnOnce(&scenario::Options) -> Result<bool>) -> Result<ExitCode> {
@@ -114,6 +131,14 @@ fn main() -> ExitCode {
             Command::Images(arguments) => images(&arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(scenario) => scenario.play(scenario::demo).await,
             Command::Tests(scenario) => scenario.play(scenario::tests).await,
+            Command::Dpdk(dpdk) => {
+                let (jobs, runs, report) = (dpdk.jobs, dpdk.runs, dpdk.report);
+                let play = async |options: &scenario::Options| {
+                    let scenario = options.clone();
+                    scenario::dpdk(&scenario::DpdkOptions { scenario, jobs, runs, report }).await
+                };
+                dpdk.scenario.play(play).await
+            }
         }
     });
     match result {

@@ -172,7 +172,11 @@ impl Cluster {
 
     /// Creates what a manifest of the scenario holds.
     pub(super) fn apply(&self, manifest: &str) -> Result<()> {
-        let file = self.options.manifests.join(manifest);
+        self.apply_file(&self.options.manifests.join(manifest))
+    }
+
+    /// Creates what a file holds.
+    pub(super) fn apply_file(&self, file: &Path) -> Result<()> {
         run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
     }
 
@@ -274,6 +278,11 @@ impl Cluster {
         let mut arguments = vec!["kubectl", "exec", pod, "--"];
         arguments.extend(command);
         run_self(&arguments).with_context(|| format!("in pod {pod}"))
+    }
+
+    /// What a pod's only container has written.
+    pub(super) fn pod_log(&self, pod: &str) -> Result<String> {
+        run_self(&["kubectl", "logs", pod])
     }
 
     /// The value of a variable that a pod's container was given.

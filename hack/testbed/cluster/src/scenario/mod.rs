@@ -6,6 +6,7 @@
 mod cases;
 mod cluster;
 mod devices;
+mod dpdk;
 mod hardware;
 mod networks;
 mod nodestate;
@@ -13,13 +14,11 @@ mod shell;
 mod steps;
 mod table;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Result;
 
+pub use self::dpdk::{DpdkOptions, dpdk};
 use self::{cluster::Cluster, steps::Demo};
 
 /// How a scenario is set up.
@@ -50,6 +49,35 @@ impl Progress {
             Ok(()) => self.say(&format!("    ok ({took:.1} s)")),
             Err(error) => self.say(&format!("    FAILED ({took:.1} s): {error:#}")),
         }
+    }
+}
+
+/// Counts what was tried, and says how each went.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+impl Tally {
+    fn count(&mut self, name: &str, since: Instant, result: &Result<()>) {
+        let took = since.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok      {name} ({took:.1} s)");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("FAILED  {name} ({took:.1} s): {error:#}");
+            }
+        }
+    }
+
+    /// True when all went well.
+    fn end(&self) -> bool {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        self.failed == 0
     }
 }
 
@@ -85,20 +113,7 @@ pub async fn demo(options: &Options) -> Result<bool> {
 /// Only what keeps it from starting.
 pub async fn tests(options: &Options) -> Result<bool> {
     let progress = Progress { start: Instant::now() };
-    let (mut passed, mut failed) = (0, 0);
-    let mut count = |name: &str, took: Duration, result: &Result<()>| {
-        let took = took.as_secs_f64();
-        match result {
-            Ok(()) => {
-                passed += 1;
-                println!("ok      {name} ({took:.1} s)");
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED  {name} ({took:.1} s): {error:#}");
-            }
-        }
-    };
+    let mut tally = Tally::default();
     let Some(mut demo) = set_up(&progress, options).await else {
         println!("0 passed, 1 failed");
         return Ok(false);
@@ -106,7 +121,7 @@ pub async fn tests(options: &Options) -> Result<bool> {
     for step in steps::ALL {
         let start = Instant::now();
         let result = demo.play(step).await;
-        count(&format!("demo: {}", step.title), start.elapsed(), &result);
+        tally.count(&format!("demo: {}", step.title), start, &result);
         if result.is_err() {
             demo.cluster.show_logs();
         }
@@ -114,14 +129,13 @@ pub async fn tests(options: &Options) -> Result<bool> {
     for case in cases::ALL {
         let start = Instant::now();
         let result = cases::play(case, &mut demo.cluster).await;
-        count(case.title, start.elapsed(), &result);
+        tally.count(case.title, start, &result);
         if result.is_err() {
             demo.cluster.show_logs();
         }
     }
     demo.cluster.stop().await;
-    println!("{passed} passed, {failed} failed");
-    Ok(failed == 0)
+    Ok(tally.end())
 }
 
 async fn set_up(progress: &Progress, options: &Options) -> Option<Demo> {
