@@ -179,8 +179,9 @@ impl Spec {
                 return Err(CniError::new(code::TRY_AGAIN, text));
             }
         };
-        // Before it had the port.
+        // Before it had the port. A bridge whose last port has gone has none.
         let mac = result.interfaces.first().and_then(|bridge| bridge.mac.as_ref()?.parse().ok());
+        let mac = mac.filter(|mac: &Mac| !mac.is_zero());
         let addresses = gateway::addresses(result);
         if self.settings.gateway && !addresses.is_empty() {
             let has = |v4: bool| addresses.iter().any(|net| net.addr().is_ipv4() == v4);
