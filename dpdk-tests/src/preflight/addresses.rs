@@ -77,8 +77,8 @@ pub fn inspect(abouts: &[About], expected: &BTreeMap<String, Expected>) -> Vec<C
                 Some(Expected { mac, source }) => Check::fail(
                     what,
                     format!("{}, but {source} says {mac}", about.mac),
-                    "set the address by the PF before the VF is bound (the network's \"mac\", or ip link set PF vf N mac), and \
-                     start the pod again",
+                    "set the address by the PF before the VF is bound (the network's \"mac\", or ip link set PF vf N mac), have \
+                     the PF up (without it a VF makes an address up), and start the pod again",
                 ),
             }
         })

@@ -174,7 +174,7 @@ fn results(findings: &[Finding], page: &mut String) {
     page.push_str("</table>\n");
     page.push_str(
         "<p><small>Medians over the trials. Gbit/s count whole frames with their checksum; line rate counts preamble and gap, \
-         too. Loss is over all frames of all trials, warm-up included.</small></p>\n",
+         too, and is no limit between VFs of one PF, whose frames never see the wire. Loss is over all frames of all trials, warm-up included.</small></p>\n",
     );
     let search = findings.iter().filter_map(|finding| Some((finding, finding.search.as_ref()?)));
     for (finding, search) in search {

@@ -81,7 +81,7 @@ async fn one_pod(cluster: &Cluster, jobs: &Path) -> Result<()> {
     cluster.apply_document(pod)?;
     let report = report_of(cluster, "dpdk-check").await?;
     let modes = ["forth", "back", "both", "both"];
-    expect_results(&report, &modes.map(|mode| [mode; 3]).concat())?;
+    expect_results(&report, &modes.map(|mode| [mode; 2]).concat())?;
     cluster.delete_pods(&["dpdk-check"]).await
 }
 
