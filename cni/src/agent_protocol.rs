@@ -120,6 +120,9 @@ pub struct Policy {
     /// Networks that the pod gets before those that it asks for, each named in the same ways.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub default_networks: Vec<String>,
+    /// How many further networks stand in the executable's own configuration, before all these: they count for the names of
+    /// interfaces.
+    pub inline: usize,
     /// Namespace of those, and of the primary network that a pod asks for without a namespace.
     pub multus_namespace: String,
     /// A pod may use networks of its own namespace and of these only. Absent: of all.
@@ -132,6 +135,7 @@ impl Default for Policy {
         Self {
             cluster_network: None,
             default_networks: Vec::new(),
+            inline: 0,
             multus_namespace: "kube-system".into(),
             global_namespaces: None,
         }

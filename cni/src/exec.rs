@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -62,11 +62,29 @@ pub fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
 /// # Errors
 /// The plugin's own error, led by its name and the verb; code 5 when it could not be run, 6 when it printed no JSON.
 pub fn run(binary: &Path, verb: Verb, env: &PluginEnv, stdin: &Value) -> Result<Option<Value>, CniError> {
-    let kind = binary.file_name().unwrap_or_default().to_string_lossy();
+    run_as(binary, binary, verb, env, stdin)
+}
+
+/// Runs this program as the plugin of that name.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_self(kind: &str, verb: Verb, env: &PluginEnv, stdin: &Value) -> Result<Option<Value>, CniError> {
+    run_as(Path::new("/proc/self/exe"), Path::new(kind), verb, env, stdin)
+}
+
+fn run_as(
+    binary: &Path,
+    name: &Path,
+    verb: Verb,
+    env: &PluginEnv,
+    stdin: &Value,
+) -> Result<Option<Value>, CniError> {
+    let kind = name.file_name().unwrap_or_default().to_string_lossy();
     let about = format!("plugin type=\"{kind}\" failed ({})", verb.as_str().to_lowercase());
     let input = serde_json::to_vec(stdin)
         .map_err(|error| CniError::new(code::DECODING, about.clone()).details(error.to_string()))?;
-    let output = spawn(binary, verb, env)
+    let output = spawn(binary, name, verb, env)
         .and_then(|child| talk(child, input))
         .map_err(|error| CniError::new(code::IO, format!("{about}: {}: {error}", binary.display())))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -96,10 +114,11 @@ fn parse_success(stdout: &[u8], about: &str) -> Result<Option<Value>, CniError> 
 }
 
 /// Starts the plugin. A binary that is open for writing is waited for.
-fn spawn(binary: &Path, verb: Verb, env: &PluginEnv) -> io::Result<Child> {
+fn spawn(binary: &Path, name: &Path, verb: Verb, env: &PluginEnv) -> io::Result<Child> {
     let mut tries = 0;
     loop {
         let child = Command::new(binary)
+            .arg0(name)
             .env("CNI_COMMAND", verb.as_str())
             .env("CNI_CONTAINERID", &env.container_id)
             .env("CNI_NETNS", &env.netns)

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     panic::{self, AssertUnwindSafe},
-    path::Path,
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -12,7 +12,7 @@ use fairlead_cni::{
     cli::{Cli, USAGE},
     config::Fields,
     exec::GUARD,
-    meta,
+    install, meta,
     protocol::{
         env::{Call, Verb},
         error::{CniError, code},
@@ -26,7 +26,8 @@ const DEFECT: &str =
     "fairlead ended by a defect of its own; please report it with the message on standard error";
 
 fn main() -> ExitCode {
-    let plugin = std::env::args_os().next().and_then(|program| Plugin::named(Path::new(&program)));
+    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let plugin = Plugin::named(&program);
     if std::env::var_os("CNI_COMMAND").is_none() {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         if plugin.is_none() && !arguments.is_empty() {
@@ -37,12 +38,12 @@ fn main() -> ExitCode {
         eprintln!("CNI protocol versions supported: {}", version::SUPPORTED.join(", "));
         return ExitCode::SUCCESS;
     }
-    answer(plugin)
+    answer(plugin, meta::multus::is_named(&program))
 }
 
 /// Serves a runtime: whatever happens, it gets exactly one document.
-fn answer(plugin: Option<Plugin>) -> ExitCode {
-    let job = match protected(|| Job::read(plugin)) {
+fn answer(plugin: Option<Plugin>, is_multus: bool) -> ExitCode {
+    let job = match protected(|| Job::read(plugin, is_multus)) {
         Ok(job) => job,
         Err(error) => return print(&error.to_json(version::LATEST), ExitCode::FAILURE),
     };
@@ -78,14 +79,18 @@ fn protected<T>(work: impl FnOnce() -> Result<T, CniError>) -> Result<T, CniErro
 
 /// Serves a person at a shell.
 fn operate(arguments: Vec<String>) -> ExitCode {
-    let cli = match Cli::parse(arguments) {
-        Ok(cli) => cli,
-        Err(reason) => {
-            say(format_args!("{reason}\n\n{USAGE}"));
+    let done = match install::Job::parse(&arguments) {
+        Some(job) => job.map(|job| job.run()).map_err(|reason| (reason, install::USAGE)),
+        None => Cli::parse(arguments).map(|cli| cli.run()).map_err(|reason| (reason, USAGE)),
+    };
+    let done = match done {
+        Ok(done) => done,
+        Err((reason, usage)) => {
+            say(format_args!("{reason}\n\n{usage}"));
             return ExitCode::from(2);
         }
     };
-    match cli.run() {
+    match done {
         Ok(answer) => {
             let printed = writeln!(std::io::stdout(), "{}", answer.text.trim_end());
             if answer.well && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -100,13 +105,15 @@ fn operate(arguments: Vec<String>) -> ExitCode {
 /// One call of a runtime.
 struct Job {
     plugin: Option<Plugin>,
+    /// Whether the runtime takes us for Multus.
+    is_multus: bool,
     call: Call,
     /// Empty for VERSION, whose input does not matter.
     stdin: String,
 }
 
 impl Job {
-    fn read(plugin: Option<Plugin>) -> Result<Self, CniError> {
+    fn read(plugin: Option<Plugin>, is_multus: bool) -> Result<Self, CniError> {
         // loopback takes no arguments, so wrong ones do not matter to it.
         let ignored = if plugin == Some(Plugin::Loopback) { "CNI_ARGS" } else { "" };
         let call = Call::read(|name| std::env::var(name).ok().filter(|_| name != ignored))?;
@@ -121,7 +128,7 @@ impl Job {
                 .read_to_string(&mut stdin)
                 .map_err(|error| CniError::new(code::IO, format!("read standard input: {error}")))?;
         }
-        Ok(Self { plugin, call, stdin })
+        Ok(Self { plugin, is_multus, call, stdin })
     }
 
     /// Does it. What is returned goes to standard output.
@@ -143,7 +150,7 @@ impl Job {
     fn handle(&self, call: &Call) -> Result<Option<String>, CniError> {
         match self.plugin {
             Some(plugin) => plugin.handle(call, &self.stdin),
-            None => meta::handle(call, &self.stdin),
+            None => meta::handle(call, &self.stdin, self.is_multus),
         }
     }
 

@@ -62,6 +62,11 @@ impl Agent {
         Ok((agent, Background { events: writer }))
     }
 
+    /// What the agent has yet to receive before it can answer every call, for people.
+    pub fn missing(&self) -> Vec<String> {
+        [self.nads.missing(), self.pods.missing()].into_iter().flatten().collect()
+    }
+
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Answer {
         let sources = Sources { nads: &self.nads, pods: &self.pods, kubelet: &self.kubelet };
         let pod = &call.pod;

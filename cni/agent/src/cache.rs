@@ -124,6 +124,12 @@ impl<V> Cache<V> {
         true
     }
 
+    /// Why not all objects have been listed once, if they have not.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let synced = self.state().synced;
+        (!synced).then(|| self.state_text())
+    }
+
     /// Why the cache may lack an object, for texts.
     pub(crate) fn state_text(&self) -> String {
         let state = self.state();

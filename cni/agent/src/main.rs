@@ -1,11 +1,19 @@
 //! `fairlead-agent`.
 
-use std::{env, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use fairlead_agent::{
     agent::Agent,
+    http,
+    local::Local,
     server::{self, Limits},
     socket::Socket,
 };
@@ -21,6 +29,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Plans the networks of this node's pods for the CNI executable and publishes their status.
 #[derive(Debug, Parser)]
 #[command(name = "fairlead-agent")]
@@ -31,12 +41,18 @@ struct Options {
     /// Configuration file for the API server; when not given, the variable KUBECONFIG or the pod's service account
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// Folder of NetworkAttachmentDefinitions in YAML or JSON files, for a node without a cluster: no API server is asked then
+    #[arg(long, conflicts_with = "kubeconfig")]
+    nad_dir: Option<PathBuf>,
     /// Where to listen for the CNI executable
     #[arg(long, default_value = SOCKET)]
     socket: PathBuf,
     /// Where kubelet keeps its files
     #[arg(long, default_value = "/var/lib/kubelet")]
     kubelet_root: PathBuf,
+    /// Address for /healthz and /readyz; not served when not given
+    #[arg(long)]
+    http_address: Option<SocketAddr>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -83,23 +99,42 @@ fn run(options: Options) -> Result<()> {
 async fn serve(options: Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = node_name(options.node_name)?;
-    let client = client(options.kubeconfig).await?;
-    let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
-    let agent = Arc::new(agent);
-    let (socket, listener) = Socket::bind(&options.socket)?;
-    tracing::info!(node, socket = %options.socket.display(), version = env!("CARGO_PKG_VERSION"), "serving");
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
+    if let Some(folder) = options.nad_dir {
+        let agent = Arc::new(Local::new(folder.clone(), &options.kubelet_root)?);
+        let (socket, listener) = Socket::bind(&options.socket)?;
+        tracing::info!(folder = %folder.display(), socket = %options.socket.display(), version = VERSION, "serving");
+        server::serve(listener, agent, Limits::default(), stop).await;
+        return remove(socket, &options.socket);
+    }
+    let node = node_name(options.node_name)?;
+    let client = client(options.kubeconfig).await?;
+    let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
+    let agent = Arc::new(agent);
+    let (socket, listener) = Socket::bind(&options.socket)?;
+    tracing::info!(node, socket = %options.socket.display(), version = VERSION, "serving");
     tokio::select! {
         () = server::serve(listener, agent.clone(), Limits::default(), stop) => {}
         () = background.run(&agent) => bail!("the caches ended"),
+        () = probes(options.http_address, agent.clone()) => {}
     }
-    socket.remove().with_context(|| format!("socket {} cannot be removed", options.socket.display()))
+    remove(socket, &options.socket)
+}
+
+fn remove(socket: Socket, path: &Path) -> Result<()> {
+    socket.remove().with_context(|| format!("socket {} cannot be removed", path.display()))
+}
+
+async fn probes(address: Option<SocketAddr>, agent: Arc<Agent>) {
+    match address {
+        Some(address) => http::serve(address, agent).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn node_name(given: Option<String>) -> Result<String> {

@@ -108,6 +108,11 @@ impl Nads {
             .await;
     }
 
+    /// What keeps the cache from being complete, if it is not.
+    pub(crate) fn missing(&self) -> Option<String> {
+        self.cache.missing()
+    }
+
     /// The network of that name, `None` when the API server says that there is none. One that may well be missing is taken for
     /// missing when a complete cache lacks it: it would be waited for at each pod.
     pub(crate) async fn get(

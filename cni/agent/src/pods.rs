@@ -81,6 +81,11 @@ impl Pods {
         self.cache.follow(watcher(api, config).default_backoff(), reduce).await;
     }
 
+    /// What keeps the cache from being complete, if it is not.
+    pub(crate) fn missing(&self) -> Option<String> {
+        self.cache.missing()
+    }
+
     /// Waits until the pod is known.
     pub(crate) async fn wait(&self, pod: &PodRef, deadline: Instant) -> Result<Arc<KnownPod>, UnknownPod> {
         self.cache

@@ -6,8 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The plugin that our own file hides from the runtime: the first one of this name in the folders after the last that has our
-/// file. In folders before, the runtime would have found it itself; and two copies of us never execute each other in turn.
+use crate::install::REPLACED;
+
+/// The plugin that our own file hides from the runtime: the one that made place for it when it was installed, else the first
+/// one of this name in the folders after the last that has our file. In folders before, the runtime would have found it
+/// itself; and two copies of us never execute each other in turn.
 pub(super) fn find_hidden(kind: &str, path: &[PathBuf], own: &Path) -> Option<PathBuf> {
     let identity = |file: &Path| fs::metadata(file).ok().map(|found| (found.dev(), found.ino()));
     let own = identity(own)?;
@@ -16,7 +19,8 @@ pub(super) fn find_hidden(kind: &str, path: &[PathBuf], own: &Path) -> Option<Pa
     let is_program = |file: &PathBuf| {
         fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    path.iter().skip(after).map(|dir| dir.join(kind)).find(is_program)
+    let replaced = path.iter().filter(|dir| is_own(dir)).map(|dir| dir.join(REPLACED).join(kind));
+    replaced.chain(path.iter().skip(after).map(|dir| dir.join(kind))).find(is_program)
 }
 
 #[cfg(test)]
@@ -47,5 +51,10 @@ mod tests {
         // We are in none of the folders.
         assert_eq!(find_hidden("bridge", &dirs[2..], &own), Some(dirs[3].join("bridge")));
         assert_eq!(find_hidden("bridge", &dirs, &root.path().join("gone")), None);
+        // It made place for us.
+        let replaced = dirs[1].join(REPLACED);
+        fs::create_dir(&replaced).unwrap();
+        program(&replaced);
+        assert_eq!(find_hidden("bridge", &dirs, &own), Some(replaced.join("bridge")));
     }
 }

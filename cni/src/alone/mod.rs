@@ -47,6 +47,12 @@ impl Plugin {
         Kind::named(name).map(Self::Ipam).or_else(driver)
     }
 
+    /// The names of all.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let ipam = [Kind::HostLocal, Kind::Static].map(Kind::name);
+        drivers::NAMES.iter().copied().chain(ipam).chain([LOOPBACK])
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

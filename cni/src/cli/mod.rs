@@ -17,6 +17,7 @@ use crate::{
 /// What is printed for `--help`.
 pub const USAGE: &str = "\
 usage: fairlead list | check | gc | reconcile  [OPTION]...
+       fairlead install | uninstall  [OPTION]...   (see `fairlead install --help`)
 
   list        every attachment: its pod, interface, network, device, phase, whether its sandbox lives, and what is wrong
   check       compares every attachment with what was made, and says what differs; changes nothing

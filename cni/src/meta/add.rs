@@ -23,7 +23,7 @@ use crate::{
 
 pub(super) fn add(call: &Call, config: &MetaConfig) -> Result<String, CniError> {
     let start = Instant::now();
-    let pod = pod_of(call);
+    let pod = pod_of(call, config);
     let mut engine = open_engine(config)?;
     let netns_path = call.netns.clone().unwrap_or_default();
     let (netns, netns_id) = engine.sandbox_netns(&netns_path)?;

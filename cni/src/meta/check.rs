@@ -14,7 +14,7 @@ use crate::{
 /// `strictCheck`, any.
 pub(super) fn check(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
     let mut engine = open_engine(config)?;
-    let holder = format!("CHECK of pod {} (sandbox {})", pod_of(call), call.container_id);
+    let holder = format!("CHECK of pod {} (sandbox {})", pod_of(call, config), call.container_id);
     let _lock = engine.lock_sandbox(&call.container_id, &holder)?;
     let records = engine.store.of_sandbox(&call.container_id)?;
     if records.is_empty() {

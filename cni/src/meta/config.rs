@@ -2,23 +2,62 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{
     agent_protocol::{Policy, SOCKET},
     config::{Fields, NetworkConfig},
+    networks::annotation::NETWORKS_ANNOTATION,
     protocol::{
-        env::check_identifier,
+        env::{Call, check_identifier},
         error::{CniError, code},
         gc::{AttachmentId, valid_attachments},
+        version,
     },
 };
 
 /// Capability under which the runtime hands over the pod's annotations (containerd and CRI-O).
 pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
+/// Key of `CNI_ARGS` that names a container's networks, in the way of the annotation, where nobody has annotations.
+pub const NETWORKS_ARG: &str = "FAIRLEAD_NETWORKS";
+
 /// The type that our section has.
 pub const TYPE: &str = "fairlead";
+
+/// Every key that has an effect.
+pub const KEYS: &[&str] = &[
+    "cniVersion",
+    "cniVersions",
+    "name",
+    "type",
+    "capabilities",
+    "runtimeConfig",
+    "prevResult",
+    "primary",
+    "primaryDir",
+    "clusterNetwork",
+    "defaultNetworks",
+    "multusNamespace",
+    "namespaceIsolation",
+    "globalNamespaces",
+    "systemNamespaces",
+    "confDir",
+    "devinfoDir",
+    "strict",
+    "stateDir",
+    "runDir",
+    "agentSocket",
+    "agentTimeoutSeconds",
+    "builtins",
+    "strictCheck",
+    "cniDir",
+    "cacheDir",
+    "binDir",
+    "readinessIndicatorFile",
+    "delegates",
+    "networks",
+];
 
 /// What the runtime called us with.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +88,16 @@ pub struct MetaConfig {
     pub state_dir: PathBuf,
     /// `runDir`: where locks are kept, by default `/run/fairlead`.
     pub run_dir: PathBuf,
+    /// Multus' `cniDir`: what it noted of the pods that it made, by default `/var/lib/cni/multus`.
+    pub cni_dir: PathBuf,
+    /// `cacheDir`: where the runtime's library keeps results, by default `/var/lib/cni`.
+    pub cache_dir: PathBuf,
+    /// Multus' `binDir`: searched for plugins before `CNI_PATH`.
+    pub bin_dir: Option<PathBuf>,
+    /// Multus' `readinessindicatorfile`: an ADD waits until it is there.
+    pub readiness_file: Option<PathBuf>,
+    /// Multus' `delegates`: networks that every pod gets, the first is the primary one. `clusterNetwork` comes before them.
+    pub delegates: Vec<NetworkConfig>,
     /// `agentSocket`, by default `/run/fairlead/agent/agent.sock`.
     pub agent_socket: PathBuf,
     /// `agentTimeoutSeconds`: how long a pod that asks for networks waits for the agent, by default 30.
@@ -60,6 +109,9 @@ pub struct MetaConfig {
     pub strict_check: bool,
     /// GC: the attachments that are valid; none given when the runtime has no list.
     pub valid_attachments: Option<Vec<AttachmentId>>,
+    /// `networks`: those of every container for which neither annotations nor `CNI_ARGS` (see [`NETWORKS_ARG`]) say others, in
+    /// the way of the annotation.
+    pub asked: Option<String>,
     /// Every capability value that the runtime passed.
     pub runtime_config: Map<String, Value>,
 }
@@ -102,6 +154,14 @@ impl MetaConfig {
             strict: fields.flag("strict")?.unwrap_or(false),
             state_dir: path("stateDir", "/var/lib/fairlead")?,
             run_dir: path("runDir", "/run/fairlead")?,
+            cni_dir: path("cniDir", "/var/lib/cni/multus")?,
+            cache_dir: path("cacheDir", "/var/lib/cni")?,
+            bin_dir: fields.text("binDir")?.filter(|dir| !dir.is_empty()).map(PathBuf::from),
+            readiness_file: fields
+                .text("readinessIndicatorFile")?
+                .filter(|file| !file.is_empty())
+                .map(PathBuf::from),
+            delegates: delegates(fields, &network.name)?,
             agent_socket: path("agentSocket", SOCKET)?,
             agent_timeout: Duration::from_secs(u64::from(
                 fields.number("agentTimeoutSeconds")?.unwrap_or(30),
@@ -109,23 +169,45 @@ impl MetaConfig {
             strict_check: fields.flag("strictCheck")?.unwrap_or(false),
             valid_attachments: valid_attachments(fields)?,
             runtime_config: fields.object("runtimeConfig")?.unwrap_or_default().0,
+            asked: fields.text("networks")?.filter(|text| !text.is_empty()).map(str::to_owned),
             name: network.name,
             version: network.version,
         })
     }
 
-    /// The pod's annotations, when the runtime passes them. A runtime that passes them passes an empty set for a pod without.
+    /// The pod's annotations, when the runtime passes them, else what `CNI_ARGS` or the section asks for. A runtime that passes
+    /// them passes an empty set for a pod without.
     ///
     /// # Errors
     /// Code 7 when the value is no object of texts.
     pub fn annotations(&self) -> Result<Option<std::collections::BTreeMap<String, String>>, CniError> {
         let Some(value) = Fields(self.runtime_config.clone()).get(POD_ANNOTATIONS).cloned() else {
-            return Ok(None);
+            let asked = self.asked.iter().map(|text| (NETWORKS_ANNOTATION.to_owned(), text.clone()));
+            return Ok(self.asked.as_ref().map(|_| asked.collect()));
         };
         serde_json::from_value(value).map(Some).map_err(|error| {
             let text = format!("runtimeConfig key {POD_ANNOTATIONS} is no object of texts");
             CniError::new(code::INVALID_CONFIG, text).details(error.to_string())
         })
+    }
+
+    /// The networks that every pod gets by [`MetaConfig::delegates`] beside its primary one.
+    pub fn further_delegates(&self) -> &[NetworkConfig] {
+        match self.policy.cluster_network {
+            None => self.delegates.get(1..).unwrap_or_default(),
+            Some(_) => &[],
+        }
+    }
+
+    /// The call as plugins are to see it: our folder of plugins comes before those of the runtime, and what only we
+    /// understand is ours alone.
+    pub fn take_over(&mut self, call: &Call) -> Call {
+        let mut call = call.clone();
+        self.asked = call.args.remove(NETWORKS_ARG).or(self.asked.take());
+        if let Some(dir) = self.bin_dir.as_ref().filter(|dir| call.path.first() != Some(*dir)) {
+            call.path.insert(0, dir.clone());
+        }
+        call
     }
 
     /// What the operator says of the networks of a pod in this namespace.
@@ -134,6 +216,7 @@ impl MetaConfig {
         if self.system_namespaces.iter().any(|system| system == namespace) {
             policy.default_networks.clear();
         }
+        policy.inline = self.further_delegates().len();
         policy
     }
 
@@ -167,6 +250,23 @@ fn policy(fields: &Fields) -> Result<Policy, CniError> {
         policy.global_namespaces = Some(names.map(str::to_owned).collect());
     }
     Ok(policy)
+}
+
+/// Networks that are written out in the configuration called `name`.
+fn delegates(fields: &Fields, name: &str) -> Result<Vec<NetworkConfig>, CniError> {
+    let wrong = |error: CniError| error.context("key \"delegates\"");
+    let mut networks = Vec::new();
+    for mut delegate in fields.objects("delegates")? {
+        if delegate.text("name").map_err(wrong)?.is_none_or(str::is_empty) {
+            delegate.set("name", json!(name));
+        }
+        if delegate.get("plugins").is_some() && delegate.get("cniVersion").is_none() {
+            let own = fields.get("cniVersion").cloned().unwrap_or_else(|| json!(version::IMPLIED));
+            delegate.set("cniVersion", own);
+        }
+        networks.push(NetworkConfig::parse(&Value::Object(delegate.0).to_string()).map_err(wrong)?);
+    }
+    Ok(networks)
 }
 
 /// The name of a network, or a path on the node's disk.
@@ -236,6 +336,33 @@ mod tests {
         };
         assert_eq!(global(r#","globalNamespaces":"a""#), None);
         assert_eq!(global(r#","namespaceIsolation":true"#), Some(vec!["default".to_owned()]));
+    }
+
+    #[test]
+    fn a_container_without_annotations_has_its_networks_by_its_arguments_or_by_the_section() {
+        let env = |args: &str| {
+            let pairs = [
+                ("CNI_COMMAND", "DEL"),
+                ("CNI_CONTAINERID", "c"),
+                ("CNI_IFNAME", "eth0"),
+                ("CNI_PATH", "/p"),
+                ("CNI_ARGS", args),
+            ];
+            let get =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            Call::read(get).unwrap()
+        };
+        let asks = |pairs: &str, args: &str| {
+            let text = format!(r#"{{"cniVersion":"1.0.0","name":"f","type":"fairlead"{pairs}}}"#);
+            let mut config = MetaConfig::parse(&text).unwrap();
+            let call = config.take_over(&env(args));
+            assert_eq!(call.args.get(NETWORKS_ARG), None, "plugins would refuse it");
+            config.annotations().unwrap().map(|all| all[NETWORKS_ANNOTATION].clone())
+        };
+        let own = r#","networks":"storage""#;
+        assert_eq!(asks("", "A=b"), None);
+        assert_eq!(asks(own, ""), Some("storage".into()));
+        assert_eq!(asks(own, "FAIRLEAD_NETWORKS=a,b@net5"), Some("a,b@net5".into()));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{config::MetaConfig, open_engine, pod_of, primary, report};
+use super::{config::MetaConfig, inherited::Inherited, open_engine, pod_of, primary, report};
 use crate::{
     config::Injection,
-    engine::{Engine, Evidence, sweep_dead, undo_all, undo_upstream},
+    engine::{Engine, Evidence, join, sweep_dead, undo_all, undo_upstream},
     exec::{PluginEnv, find, run},
     lock::sweep,
     protocol::{
@@ -18,14 +18,12 @@ use crate::{
 
 pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
     let mut engine = open_engine(config)?;
-    let holder = format!("DEL of pod {} (sandbox {})", pod_of(call), call.container_id);
+    let holder = format!("DEL of pod {} (sandbox {})", pod_of(call, config), call.container_id);
     let lock = engine.lock_sandbox(&call.container_id, &holder)?;
     let records = engine.store.of_sandbox(&call.container_id)?;
     if records.is_empty() {
         engine.store.forget_sandbox(&call.container_id)?;
-        let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok());
-        undo_upstream(&call.container_id, None, netns, &mut engine)?;
-        del_without_record(call, config, &engine)?;
+        del_unrecorded(call, config, &mut engine)?;
         drop(lock);
     } else {
         let undone = undo_all(records.clone(), Evidence::Runtime(call.netns_path()), &mut engine);
@@ -38,11 +36,30 @@ pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
     Ok(())
 }
 
-/// Without a record the pod is not ours, or all is done. The primary network's plugins are asked all the same, as the runtime
-/// would without us: whatever they hold for the sandbox is to be let go. When there is no primary network, nobody can hold any.
-fn del_without_record(call: &Call, config: &MetaConfig, engine: &Engine) -> Result<(), CniError> {
+/// Without a record the pod is not ours, or all is done. What Multus or the runtime noted of it is undone.
+fn del_unrecorded(call: &Call, config: &MetaConfig, engine: &mut Engine) -> Result<(), CniError> {
+    let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok());
+    let inherited = Inherited::read(call, config)?;
+    let path = netns.unwrap_or(Path::new(""));
+    if inherited.is_empty() {
+        undo_upstream(&call.container_id, None, netns, engine)?;
+        del_primary(call, config, path)?;
+        return inherited.undo(call, path, config);
+    }
+    // Upstream's sriov-cni needs its own notes for that; what is left of them after it is ours to do.
+    let undone = inherited.undo(call, path, config);
+    join(
+        [undone.err(), undo_upstream(&call.container_id, None, netns, engine).err()]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
+}
+
+/// The primary network's plugins are asked even where nobody noted anything, as the runtime would without us: whatever they
+/// hold for the sandbox is to be let go. When there is no primary network, nobody can hold any.
+fn del_primary(call: &Call, config: &MetaConfig, netns: &Path) -> Result<(), CniError> {
     let Ok(network) = primary::load(config) else { return Ok(()) };
-    let netns = call.netns_path().filter(|path| engine.sandbox_netns(path).is_ok()).unwrap_or(Path::new(""));
     let env = PluginEnv {
         container_id: call.container_id.clone(),
         netns: netns.display().to_string(),

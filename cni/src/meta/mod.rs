@@ -1,6 +1,7 @@
 //! The executable as the runtime's network: the pod's primary network and all others that it asks for.
 
 pub mod config;
+pub mod multus;
 pub mod primary;
 
 mod add;
@@ -9,8 +10,12 @@ mod default_route;
 mod del;
 mod files;
 mod gc;
+mod inherited;
 mod networks;
+mod readiness;
 mod report;
+
+use std::time::Duration;
 
 use crate::{
     agent_protocol::PodRef,
@@ -20,19 +25,27 @@ use crate::{
         error::{CniError, code},
         version,
     },
+    say::say,
 };
 
 use self::config::MetaConfig;
 
-/// Does one call. What is returned goes to standard output.
+/// Does one call, for a runtime that takes us for Multus or knows who we are. What is returned goes to standard output.
 ///
 /// # Errors
 /// What the runtime is to be told.
-pub fn handle(call: &Call, stdin: &str) -> Result<Option<String>, CniError> {
-    let config = MetaConfig::parse(stdin)?;
+pub fn handle(call: &Call, stdin: &str, is_multus: bool) -> Result<Option<String>, CniError> {
+    let mut config = if is_multus { multus::parse(stdin)? } else { MetaConfig::parse(stdin)? };
     version::allows(config.version, call.verb)?;
+    if is_multus && call.verb == Verb::Add {
+        multus::without_effect(stdin).iter().for_each(say);
+    }
+    let call = &config.take_over(call);
     match call.verb {
-        Verb::Add => add::add(call, &config).map(Some),
+        Verb::Add => {
+            readiness::wait(config.readiness_file.as_deref(), readiness::LIMIT)?;
+            add::add(call, &config).map(Some)
+        }
         Verb::Del => del::del(call, &config).map(|()| None),
         Verb::Status => status(&config).map(|()| None),
         Verb::Check => check::check(call, &config).map(|()| None),
@@ -44,17 +57,28 @@ pub fn handle(call: &Call, stdin: &str) -> Result<Option<String>, CniError> {
 /// Whether an ADD could succeed: is there a primary network? The agent does not count: when it is restarted, the node must not
 /// become unready.
 fn status(config: &MetaConfig) -> Result<(), CniError> {
-    // A name may be that of a definition, which only the agent knows.
-    if config.policy.cluster_network.as_ref().is_some_and(|reference| !reference.contains('/')) {
-        return Ok(());
-    }
-    primary::load(config).map(drop).map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error })
+    let checked = readiness::wait(config.readiness_file.as_deref(), Duration::ZERO).and_then(|()| {
+        // A name may be that of a definition, which only the agent knows.
+        match config.policy.cluster_network.as_ref().is_some_and(|reference| !reference.contains('/')) {
+            true => Ok(()),
+            false => primary::load(config).map(drop),
+        }
+    });
+    checked.map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error })
 }
 
-/// The pod of a call, from what Kubernetes runtimes put into `CNI_ARGS`.
-fn pod_of(call: &Call) -> PodRef {
-    let arg = |key: &str| call.args.get(key).unwrap_or_default().to_owned();
-    PodRef { namespace: arg("K8S_POD_NAMESPACE"), name: arg("K8S_POD_NAME"), uid: arg("K8S_POD_UID") }
+/// The pod of a call, from what Kubernetes runtimes put into `CNI_ARGS`. A container of another runtime that has networks all
+/// the same is taken for a pod of its ID in namespace `default`.
+fn pod_of(call: &Call, config: &MetaConfig) -> PodRef {
+    let arg = |key: &str, otherwise: &str| {
+        let otherwise = if config.asked.is_some() { otherwise } else { "" };
+        call.args.get(key).filter(|value| !value.is_empty()).unwrap_or(otherwise).to_owned()
+    };
+    PodRef {
+        namespace: arg("K8S_POD_NAMESPACE", "default"),
+        name: arg("K8S_POD_NAME", &call.container_id),
+        uid: arg("K8S_POD_UID", ""),
+    }
 }
 
 fn open_engine(config: &MetaConfig) -> Result<Engine, CniError> {

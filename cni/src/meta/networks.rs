@@ -46,6 +46,9 @@ pub(super) fn find(call: &Call, config: &MetaConfig, sandbox: &Sandbox) -> Resul
         Some(planned) => with_runtime_config(Wanted::of(*planned, config)?, config),
         None => nodes_own(call, config)?,
     }];
+    for (network, number) in config.further_delegates().iter().zip(1..) {
+        all.push(Wanted::inline(network, format!("net{number}")));
+    }
     for planned in plan.attachments {
         all.push(Wanted::of(planned, config)?);
     }
@@ -95,7 +98,10 @@ fn on_this_node(policy: &Policy) -> Plan {
         on_disk: Some(reference.clone()),
         ..PlannedAttachment::default()
     };
-    Plan { primary: None, attachments: policy.default_networks.iter().zip(1..).map(planned).collect() }
+    Plan {
+        primary: None,
+        attachments: policy.default_networks.iter().zip(policy.inline + 1..).map(planned).collect(),
+    }
 }
 
 /// The node's own primary network gets the capabilities that the runtime passed.
@@ -119,6 +125,13 @@ fn with_runtime_config(mut wanted: Wanted, config: &MetaConfig) -> Wanted {
 }
 
 impl Wanted {
+    /// A network that stands in our own configuration.
+    fn inline(network: &NetworkConfig, interface: String) -> Self {
+        let planned =
+            PlannedAttachment { network: network.name.clone(), interface, ..PlannedAttachment::default() };
+        Self { planned, config: network.clone(), asked: Vec::new(), is_nodes: false }
+    }
+
     fn of(mut planned: PlannedAttachment, meta: &MetaConfig) -> Result<Self, CniError> {
         let on_disk = planned.on_disk.take();
         let label = |error: CniError| match planned.network.as_str() {

@@ -1,5 +1,7 @@
 //! The primary network: whose configuration file it is, read at each ADD.
 
+use std::path::Path;
+
 use super::{config::MetaConfig, files};
 use crate::{config::NetworkConfig, protocol::error::CniError};
 
@@ -8,6 +10,10 @@ use crate::{config::NetworkConfig, protocol::error::CniError};
 /// # Errors
 /// Code 11 when there is none (yet), or none that can be read: installers write these files at any time.
 pub fn load(meta: &MetaConfig) -> Result<NetworkConfig, CniError> {
+    if let (None, Some(inline)) = (&meta.policy.cluster_network, meta.delegates.first()) {
+        return files::refuse_wrapper(inline, Path::new("the first of key \"delegates\""))
+            .map(|()| inline.clone());
+    }
     match (&meta.policy.cluster_network, &meta.primary) {
         (Some(reference), _) => files::find(reference, &meta.conf_dir)
             .map_err(|error| error.context("primary network (key \"clusterNetwork\")")),
@@ -24,7 +30,7 @@ pub fn load(meta: &MetaConfig) -> Result<NetworkConfig, CniError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, thread, time::Duration};
+    use std::{fs, thread, time::Duration};
 
     use super::*;
     use crate::protocol::error::code;

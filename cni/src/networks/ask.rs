@@ -35,6 +35,8 @@ pub struct Networks {
     pub primary: Option<Asked>,
     /// All others, in order.
     pub others: Vec<Asked>,
+    /// How many networks come between the primary one and these.
+    pub before: usize,
 }
 
 /// What a pod asks for cannot be given.
@@ -94,7 +96,7 @@ impl Networks {
         for selection in annotation::parse(annotations.networks.unwrap_or_default(), pod)? {
             others.push(by_pod(selection)?);
         }
-        Ok(Self { interface: interface.to_owned(), primary, others })
+        Ok(Self { interface: interface.to_owned(), primary, others, before: policy.inline })
     }
 
     /// All, the primary one first.

@@ -151,7 +151,8 @@ fn interfaces(pod: &PodRef, networks: &Networks) -> Result<Vec<String>, PlanErro
     let mut names: Vec<String> = Vec::new();
     for (index, asked) in networks.others.iter().enumerate() {
         let selection = &asked.selection;
-        let name = selection.interface.clone().unwrap_or_else(|| format!("net{}", index + 1));
+        let name = selection.interface.clone();
+        let name = name.unwrap_or_else(|| format!("net{}", networks.before + index + 1));
         if name == networks.interface {
             let network = name_for(pod, selection);
             return Err(PlanError::PrimaryInterface { pod: pod.to_string(), network, interface: name });

@@ -89,6 +89,11 @@ impl CniArgs {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// All pairs.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
     /// Refuses keys that nobody knows, unless the caller has set `IgnoreUnknown` (behaviour of the reference library).
     ///
     /// # Errors
@@ -110,6 +115,12 @@ impl CniArgs {
         }
         Err(CniError::new(code::INVALID_ENVIRONMENT, format!("CNI_ARGS: unknown args {unknown:?}"))
             .details("remove them, or add IgnoreUnknown=1"))
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, key: &str) -> Option<String> {
+        let place = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(place).1)
     }
 
     /// Sets a key, replacing its value if there is one.

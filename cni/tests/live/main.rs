@@ -13,6 +13,8 @@ mod crash;
 #[cfg(target_arch = "x86_64")]
 mod faults;
 mod host_device;
+#[cfg(target_arch = "x86_64")]
+mod install;
 mod ipam;
 mod ipv6;
 mod links;
@@ -31,6 +33,8 @@ mod runtime;
 mod snapshot;
 mod sriov;
 mod support;
+#[cfg(target_arch = "x86_64")]
+mod switch;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod vrf;

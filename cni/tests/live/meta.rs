@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{crash, runtime::Runtime, support::Namespace};
 
 /// What a plugin on disk was called with.
-fn calls(runtime: &Runtime, plugin: &str, verb: &str) -> Vec<Value> {
+pub(crate) fn calls(runtime: &Runtime, plugin: &str, verb: &str) -> Vec<Value> {
     let log = fs::read_to_string(runtime.folder("bin").join(format!("log.{plugin}"))).unwrap();
     let inputs = log.lines().filter_map(|line| line.strip_prefix(verb)?.strip_prefix(' '));
     inputs.map(|input| serde_json::from_str(input).unwrap()).collect()

@@ -46,6 +46,7 @@ ADD)
     printf '{"cniVersion":"1.1.0","ips":[{"address":"10.9.0.5/24"}]}'
     ;;
 DEL)
+    printf '%s %s\n' "$(basename "$0")" "$CNI_IFNAME" >>"$(dirname "$0")/order"
     link delete "$CNI_IFNAME" 2>/dev/null
     rm -f "$own"
     ;;
@@ -102,6 +103,7 @@ impl Runtime {
         json!({
             "cniVersion": "1.1.0", "name": "fairlead", "type": "fairlead", "cni.dev/valid-attachments": [],
             "primaryDir": self.folder("conf"), "stateDir": self.folder("state"), "runDir": self.folder("run"),
+            "cniDir": self.folder("multus"), "cacheDir": self.folder("cni"),
             "agentSocket": self.folder("agent.sock"), "agentTimeoutSeconds": 20,
             "confDir": self.folder("nads"), "devinfoDir": self.folder("devinfo"),
         })
@@ -109,7 +111,11 @@ impl Runtime {
 
     /// The executable in the environment of a call.
     pub(crate) fn command(&self, verb: &str, container: &str, netns: &Path) -> Command {
-        let mut command = Command::new(built());
+        self.command_of(Path::new(&built()), verb, container, netns)
+    }
+
+    fn command_of(&self, program: &Path, verb: &str, container: &str, netns: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -134,6 +140,23 @@ impl Runtime {
         config: &Value,
     ) -> Result<Value, Value> {
         let mut command = self.command(verb, container, netns);
+        self.bed.host.netns().run(|| finish(&mut command, config)).unwrap()
+    }
+
+    /// One call of the executable under another name.
+    pub(crate) fn call_as(
+        &self,
+        name: &str,
+        verb: &str,
+        container: &str,
+        netns: &Path,
+        config: &Value,
+    ) -> Result<Value, Value> {
+        let program = self.folder(name);
+        if !program.exists() {
+            std::os::unix::fs::symlink(built(), &program).unwrap();
+        }
+        let mut command = self.command_of(&program, verb, container, netns);
         self.bed.host.netns().run(|| finish(&mut command, config)).unwrap()
     }
 

@@ -247,6 +247,49 @@ async fn a_report_is_published_and_told_on_the_pod() {
     );
 }
 
+/// The status line that a probe gets.
+async fn probe(address: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// An agent's probes, on a port of their own.
+async fn probes(agent: &Arc<Agent>) -> std::net::SocketAddr {
+    // A port that was free a moment ago: the probes wait for one that is taken.
+    let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    tokio::spawn(crate::http::serve(address, agent.clone()));
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    address
+}
+
+#[tokio::test]
+async fn an_agent_is_ready_when_its_caches_are_complete() {
+    let running = start(with(vec![nad("a", None)], Vec::new()));
+    let address = probes(&running.agent).await;
+    assert!(probe(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    while !probe(address, "/readyz").await.starts_with("HTTP/1.1 200") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(running.agent.missing(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_agent_that_gets_no_lists_lives_and_says_what_it_lacks() {
+    let running = start(|_| None);
+    let address = probes(&running.agent).await;
+    assert!(probe(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    let text = probe(address, "/readyz").await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("NetworkAttachmentDefinitions"), "{text}");
+    assert!(text.contains("pods of this node"), "{text}");
+}
+
 /// The plan of a pod with these annotations, under this policy.
 async fn plan_of(running: &Running, annotations: &[(&str, &str)], policy: Policy) -> Answer {
     let annotations = annotations.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();

@@ -29,6 +29,8 @@ enum Command {
     Demo(Scenario),
     /// Plays the demo's steps and further cases on this node, as tests.
     Tests(Scenario),
+    /// Runs the manifests' pods on this node, and the examples with them.
+    Deployed(Scenario),
     /// Plays the DPDK check's jobs, and compares a pod with its host.
     Dpdk(Dpdk),
 }
@@ -131,6 +133,7 @@ fn main() -> ExitCode {
             Command::Images(arguments) => images(&arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Demo(scenario) => scenario.play(scenario::demo).await,
             Command::Tests(scenario) => scenario.play(scenario::tests).await,
+            Command::Deployed(scenario) => scenario.play(scenario::deployed).await,
             Command::Dpdk(dpdk) => {
                 let (jobs, runs, report) = (dpdk.jobs, dpdk.runs, dpdk.report);
                 let play = async |options: &scenario::Options| {

@@ -1,7 +1,5 @@
 //! Container images from what the node has installed, since nothing can be pulled: a pause image, busybox, and testpmd.
 
-mod archive;
-mod layer;
 mod libraries;
 
 use std::{
@@ -13,14 +11,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-
-use self::{
-    archive::{Archive, Image},
+use fairlead_images::{
+    archive::{self, Archive, Image},
     layer::Layer,
+    release::{self, Origin, SHIPPED},
 };
+
 use crate::cri::Runtime;
 
 const PREFIX: &str = "localhost/fairlead";
+/// Where the node has the workspace's programs.
+const PROGRAMS: &str = "/usr/local/bin";
 /// Where busybox is on Debian; `busybox-static` puts a static one there.
 const BUSYBOX: &str = "/usr/bin/busybox";
 const TESTPMD: &str = "/usr/bin/dpdk-testpmd";
@@ -38,7 +39,24 @@ const DRIVERS: &[&str] = &[
 
 /// Builds the images and imports those that the runtime does not have already. Prints what it does.
 pub async fn import(runtime: &Runtime) -> Result<()> {
-    let archive = tokio::task::spawn_blocking(build).await??;
+    import_archive(runtime, tokio::task::spawn_blocking(build).await??).await
+}
+
+/// Builds the images that ship from the programs that the node has, and imports them, tagged as the manifests name them.
+pub async fn import_shipped(runtime: &Runtime, tag: &str) -> Result<()> {
+    for shipped in &SHIPPED {
+        let origin = Origin {
+            version: tag.to_owned(),
+            revision: "of the test bed".to_owned(),
+            created: "1970-01-01T00:00:00Z".to_owned(),
+        };
+        let name = format!("{PREFIX}/{}:{tag}", shipped.image);
+        import_archive(runtime, release::build(shipped, &name, Path::new(PROGRAMS), &origin)?).await?;
+    }
+    Ok(())
+}
+
+async fn import_archive(runtime: &Runtime, archive: Archive) -> Result<()> {
     let present = present()?;
     if archive.digests.iter().all(|(name, digest)| present.get(name) == Some(digest)) {
         println!("images are present");
@@ -102,10 +120,8 @@ fn build() -> Result<Archive> {
     let shell = |script: &str| ["/bin/sh", "-c", script].map(String::from).to_vec();
     // As process 1 it would not get SIGTERM without a handler.
     let pause = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done";
-    let image = |name: &str, layers: &[usize], entrypoint: Vec<String>| Image {
-        name: format!("{PREFIX}/{name}:1"),
-        layers: layers.into(),
-        entrypoint,
+    let image = |name: &str, layers: &[usize], entrypoint: Vec<String>| {
+        Image::new(format!("{PREFIX}/{name}:1"), layers, entrypoint)
     };
     let mut images = vec![image("pause", &[0], shell(pause)), image("busybox", &[0], vec!["/bin/sh".into()])];
     if Path::new(TESTPMD).exists() {

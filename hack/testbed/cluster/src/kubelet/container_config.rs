@@ -239,6 +239,11 @@ fn security_context(pod: &Pod, container: &Container) -> LinuxContainerSecurityC
     let paths = |list: &[&str]| {
         if privileged { Vec::new() } else { list.iter().map(|p| (*p).to_string()).collect() }
     };
+    let profile = own.seccomp_profile.as_ref().or_else(|| of_pod?.seccomp_profile.as_ref());
+    let seccomp = match profile.map(|profile| profile.type_.as_str()) {
+        Some("RuntimeDefault") if !privileged => ProfileType::RuntimeDefault,
+        _ => ProfileType::Unconfined,
+    };
     let capabilities = own.capabilities.as_ref().map(|c| Capability {
         add_capabilities: c.add.clone().unwrap_or_default(),
         drop_capabilities: c.drop.clone().unwrap_or_default(),
@@ -253,7 +258,7 @@ fn security_context(pod: &Pod, container: &Container) -> LinuxContainerSecurityC
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(MASKED),
         readonly_paths: paths(READ_ONLY),
-        seccomp: Some(SecurityProfile { profile_type: ProfileType::Unconfined.into() }),
+        seccomp: Some(SecurityProfile { profile_type: seccomp.into() }),
     }
 }
 

@@ -25,6 +25,7 @@ const SPEC: &[&str] = &[
     "serviceAccount",
     "automountServiceAccountToken",
     "priority",
+    "priorityClassName",
     "preemptionPolicy",
 ];
 const CONTAINER: &[&str] = &[
@@ -43,7 +44,7 @@ const CONTAINER: &[&str] = &[
     "terminationMessagePath",
     "terminationMessagePolicy",
 ];
-const POD_SECURITY: &[&str] = &["runAsUser", "runAsGroup"];
+const POD_SECURITY: &[&str] = &["runAsUser", "runAsGroup", "seccompProfile"];
 const CONTAINER_SECURITY: &[&str] = &[
     "privileged",
     "capabilities",
@@ -51,6 +52,7 @@ const CONTAINER_SECURITY: &[&str] = &[
     "runAsGroup",
     "readOnlyRootFilesystem",
     "allowPrivilegeEscalation",
+    "seccompProfile",
 ];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "mountPropagation"];
 const FIELDS: &[&str] = &[
@@ -69,6 +71,7 @@ pub(super) fn unsupported(pod: &Value) -> Vec<String> {
     let spec = &pod["spec"];
     only(spec, SPEC, "spec", &mut found);
     only(&spec["securityContext"], POD_SECURITY, "spec.securityContext", &mut found);
+    seccomp(&spec["securityContext"], "spec.securityContext", &mut found);
     for (i, container) in list(&spec["containers"]) {
         let path = format!("spec.containers[{i}]");
         only(container, CONTAINER, &path, &mut found);
@@ -78,6 +81,7 @@ pub(super) fn unsupported(pod: &Value) -> Vec<String> {
             &format!("{path}.securityContext"),
             &mut found,
         );
+        seccomp(&container["securityContext"], &format!("{path}.securityContext"), &mut found);
         for (j, mount) in list(&container["volumeMounts"]) {
             only(mount, MOUNT, &format!("{path}.volumeMounts[{j}]"), &mut found);
         }
@@ -98,6 +102,14 @@ fn volume(volume: &Value, path: &str, found: &mut Vec<String>) {
     let medium = volume["emptyDir"]["medium"].as_str().unwrap_or_default();
     if !medium.is_empty() && medium != "HugePages" && !medium.starts_with("HugePages-") {
         found.push(format!("{path}.emptyDir.medium {medium}"));
+    }
+}
+
+/// The node has no profiles of its own.
+fn seccomp(context: &Value, path: &str, found: &mut Vec<String>) {
+    let kind = context["seccompProfile"]["type"].as_str();
+    if let Some(kind) = kind.filter(|kind| !["RuntimeDefault", "Unconfined"].contains(kind)) {
+        found.push(format!("{path}.seccompProfile {kind}"));
     }
 }
 
@@ -162,6 +174,7 @@ mod tests {
             "initContainers": [{ "name": "i" }],
             "containers": [{
                 "name": "c", "livenessProbe": { "exec": {} }, "envFrom": [{}],
+                "securityContext": { "seccompProfile": { "type": "Localhost", "localhostProfile": "p" } },
                 "env": [
                     { "name": "A", "valueFrom": { "configMapKeyRef": { "name": "x" } } },
                     { "name": "B", "valueFrom": { "fieldRef": { "fieldPath": "metadata.labels" } } },
@@ -176,6 +189,7 @@ mod tests {
                 "spec.initContainers",
                 "spec.containers[0].livenessProbe",
                 "spec.containers[0].envFrom",
+                "spec.containers[0].securityContext.seccompProfile Localhost",
                 "spec.containers[0].volumeMounts[0].subPath",
                 "spec.containers[0].env[0].valueFrom.configMapKeyRef",
                 "spec.containers[0].env[1].valueFrom.fieldRef metadata.labels",

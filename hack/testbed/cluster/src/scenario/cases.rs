@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, devices, networks, shell::run};
+use super::{cluster::Cluster, devices, install, networks, shell::run};
 
 /// How long the executable is killed again and again.
 const KILLING: Duration = Duration::from_secs(15);
@@ -35,6 +35,7 @@ enum Which {
     DefaultRoute,
     DefaultNetwork,
     WithoutSocket,
+    RemovedAndBack,
 }
 
 /// The cases; each starts and ends with a node without pods.
@@ -81,6 +82,10 @@ pub(super) const ALL: &[Case] = &[
         title: "without kubelet's PodResources socket the devices are known by its checkpoint",
         which: Which::WithoutSocket,
     },
+    Case {
+        title: "Fairlead is taken off the node, but not under a pod, and put there again",
+        which: Which::RemovedAndBack,
+    },
 ];
 
 /// Plays a case, and makes sure that the node is as before.
@@ -98,6 +103,7 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::DefaultRoute => networks::default_route(cluster).await?,
         Which::DefaultNetwork => networks::default_network(cluster).await?,
         Which::WithoutSocket => networks::without_socket(cluster).await?,
+        Which::RemovedAndBack => install::removed_and_back(cluster).await?,
     }
     cluster.before.returns().await
 }

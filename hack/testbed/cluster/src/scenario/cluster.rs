@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -17,14 +16,13 @@ use kube::{
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{Options, hardware, nodestate::NodeState, shell::run};
+use super::{Options, hardware, install, nodestate::NodeState, shell::run};
 use crate::kubelet::client;
 
 pub(super) const NODE: &str = "node1";
 const SERVER: &str = "http://127.0.0.1:6443";
-const KUBECONFIG: &str = "/root/.kube/config";
-const CNI_BIN: &str = "/opt/cni/bin";
-const CNI_CONF: &str = "/etc/cni/net.d";
+pub(super) const KUBECONFIG: &str = "/root/.kube/config";
+pub(super) const CNI_CONF: &str = "/etc/cni/net.d";
 /// How long anything may take to happen, under software emulation.
 const LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -47,34 +45,49 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Sets everything up, from VFs to a ready node.
     pub(super) async fn start(options: &Options) -> Result<Self> {
+        install_cni(&options.manifests)?;
+        let mut cluster = Self::start_bare(options).await?;
+        let result = cluster.start_parts().await;
+        cluster.or_stop(result).await
+    }
+
+    /// Sets the node up, with API server and kubelet, and nothing of Fairlead but images.
+    pub(super) async fn start_bare(options: &Options) -> Result<Self> {
         fs::create_dir_all(&options.logs).context("make the folder of logs")?;
         hardware::prepare()?;
         run_self(&["images"])?;
         make_bridge()?;
-        install_cni(&options.manifests)?;
         let mut cluster = Self {
             client: client(SERVER)?,
             options: options.clone(),
             parts: Vec::new(),
             before: NodeState::read()?,
         };
-        let result = cluster.start_parts().await;
-        if let Err(error) = result {
-            cluster.show_logs();
-            cluster.stop().await;
-            return Err(error);
-        }
-        cluster.before = NodeState::read()?;
-        Ok(cluster)
+        let result = cluster.start_stand_ins().await;
+        cluster.or_stop(result).await
     }
 
-    async fn start_parts(&mut self) -> Result<()> {
+    /// The cluster, if it started well; the node as it is now is what it is to be like after the last pod.
+    async fn or_stop(mut self, started: Result<()>) -> Result<Self> {
+        if let Err(error) = started {
+            self.show_logs();
+            self.stop().await;
+            return Err(error);
+        }
+        self.before = NodeState::read()?;
+        Ok(self)
+    }
+
+    async fn start_stand_ins(&mut self) -> Result<()> {
         self.start_part("apiserver", &["apiserver", "--kubeconfig", KUBECONFIG])?;
         self.wait_until("the API server answers", async |cluster| {
             cluster.nodes().list(&ListParams::default()).await.map(|_| Some(())).or(Ok(None))
         })
         .await?;
-        self.start_kubelet()?;
+        self.start_kubelet()
+    }
+
+    async fn start_parts(&mut self) -> Result<()> {
         self.start_device_plugin()?;
         self.start_agent()?;
         self.apply("networks.yaml")?;
@@ -330,24 +343,11 @@ fn make_bridge() -> Result<()> {
     run("ip", &["link", "set", "cni0", "up"]).map(drop)
 }
 
-/// Puts the executable and both networks' configurations in place. The runtime sees ours first.
+/// Configures the primary network, and puts Fairlead before it.
 fn install_cni(manifests: &Path) -> Result<()> {
-    let program = which("fairlead")?;
-    let (target, passing) = (Path::new(CNI_BIN).join("fairlead"), Path::new(CNI_BIN).join(".fairlead"));
-    fs::copy(&program, &passing).with_context(|| format!("copy {}", program.display()))?;
-    fs::set_permissions(&passing, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&passing, &target)?;
+    let name = "10-bridge.conflist";
     fs::create_dir_all(CNI_CONF)?;
-    for name in ["10-bridge.conflist", "00-fairlead.conflist"] {
-        let from = manifests.join(name);
-        fs::copy(&from, Path::new(CNI_CONF).join(name))
-            .with_context(|| format!("copy {}", from.display()))?;
-    }
-    Ok(())
-}
-
-fn which(program: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
-    found.with_context(|| format!("{program} is not on PATH: run this on the test bed's node"))
+    fs::copy(manifests.join(name), Path::new(CNI_CONF).join(name))
+        .context("configure the primary network")?;
+    install::install()
 }

@@ -5,9 +5,12 @@
 
 mod cases;
 mod cluster;
+mod deployed;
 mod devices;
 mod dpdk;
+mod examples;
 mod hardware;
+mod install;
 mod networks;
 mod nodestate;
 mod shell;
@@ -20,6 +23,7 @@ use anyhow::Result;
 
 pub use self::dpdk::{DpdkOptions, dpdk};
 use self::{cluster::Cluster, steps::Demo};
+pub use deployed::play as deployed;
 
 /// How a scenario is set up.
 #[derive(Debug, Clone)]

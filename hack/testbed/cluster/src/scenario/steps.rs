@@ -259,7 +259,7 @@ fn kind(entry: &Value, device: Option<&str>) -> Result<String> {
 }
 
 /// The pod's network-status annotation, taken apart.
-fn status_of(pod: &Pod) -> Result<Vec<Value>> {
+pub(super) fn status_of(pod: &Pod) -> Result<Vec<Value>> {
     let annotations = pod.metadata.annotations.as_ref();
     let text =
         annotations.and_then(|all| all.get(STATUS)).context("the pod has no network-status annotation")?;

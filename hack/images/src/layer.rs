@@ -11,7 +11,7 @@ use tar::{Builder, EntryType, Header};
 
 /// What a layer holds, by path without a leading slash. Folders above entries come by themselves.
 #[derive(Debug, Default)]
-pub(super) struct Layer {
+pub struct Layer {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
@@ -30,21 +30,27 @@ enum Content {
 }
 
 impl Layer {
-    pub(super) fn folder(&mut self, path: &str, mode: u32) {
+    /// A folder of its own, with a mode.
+    pub fn folder(&mut self, path: &str, mode: u32) {
         self.entries.insert(relative(Path::new(path)), Entry::Folder { mode });
     }
 
-    pub(super) fn text(&mut self, path: &str, text: &str) {
+    /// A file with this text.
+    pub fn text(&mut self, path: &str, text: &str) {
         let content = Content::Bytes(text.as_bytes().to_vec());
         self.entries.insert(relative(Path::new(path)), Entry::File { mode: 0o644, content });
     }
 
-    pub(super) fn link(&mut self, path: &str, target: &str) {
+    /// A symbolic link.
+    pub fn link(&mut self, path: &str, target: &str) {
         self.entries.insert(relative(Path::new(path)), Entry::Link { target: target.into() });
     }
 
     /// A file of the node, at another place.
-    pub(super) fn file(&mut self, path: &str, host: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn file(&mut self, path: &str, host: &Path) -> io::Result<()> {
         let host = fs::canonicalize(host)?;
         let mode = fs::metadata(&host)?.permissions().mode() & 0o7777;
         let entry = Entry::File { mode, content: Content::Of(host) };
@@ -52,8 +58,21 @@ impl Layer {
         Ok(())
     }
 
+    /// A program of the node, at another place. Its mode is not the node's, which depends on who built it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn program(&mut self, path: &str, host: &Path) -> io::Result<()> {
+        let entry = Entry::File { mode: 0o755, content: Content::Of(fs::canonicalize(host)?) };
+        self.entries.insert(relative(Path::new(path)), entry);
+        Ok(())
+    }
+
     /// A file of the node at its own place. Symbolic links stay what they are, and bring what they point to.
-    pub(super) fn take(&mut self, path: &Path) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it, or what it leads to, is not there.
+    pub fn take(&mut self, path: &Path) -> io::Result<()> {
         // Folders as they really are: /lib is a link to usr/lib.
         let parent = fs::canonicalize(path.parent().unwrap_or(Path::new("/")))?;
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -67,7 +86,10 @@ impl Layer {
     }
 
     /// Writes the tar.
-    pub(super) fn write(&self) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// When a file of the node cannot be read.
+    pub fn write(&self) -> io::Result<Vec<u8>> {
         let mut tar = Builder::new(Vec::new());
         let mut made: Vec<PathBuf> = Vec::new();
         for (path, entry) in &self.entries {

@@ -1,6 +1,6 @@
 //! An OCI image archive: layers, configurations, manifests, and an index that names the images.
 
-use std::{collections::BTreeMap, fmt::Write, io};
+use std::{collections::BTreeMap, env::consts, fmt::Write, io};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -8,23 +8,48 @@ use tar::{Builder, Header};
 
 /// An image: its name, its layers (by index into the archive's), and how it starts.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) name: String,
-    pub(super) layers: Vec<usize>,
-    pub(super) entrypoint: Vec<String>,
+pub struct Image {
+    /// Name and tag.
+    pub name: String,
+    /// By index into the archive's layers.
+    pub layers: Vec<usize>,
+    /// What runs.
+    pub entrypoint: Vec<String>,
+    /// Labels, such as those of `org.opencontainers.image`.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made, as RFC 3339.
+    pub created: String,
+}
+
+impl Image {
+    /// An image of no particular time, without labels.
+    pub fn new(name: impl Into<String>, layers: &[usize], entrypoint: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            layers: layers.into(),
+            entrypoint,
+            labels: BTreeMap::new(),
+            created: "1970-01-01T00:00:00Z".into(),
+        }
+    }
 }
 
 /// The archive, and each image's name and digest.
 #[derive(Debug)]
-pub(super) struct Archive {
-    pub(super) tar: Vec<u8>,
-    pub(super) digests: BTreeMap<String, String>,
+pub struct Archive {
+    /// The archive's bytes.
+    pub tar: Vec<u8>,
+    /// Digest of each image by name.
+    pub digests: BTreeMap<String, String>,
 }
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Builds the archive. Layers are stored once, however many images have them.
-pub(super) fn build(layers: &[Vec<u8>], images: &[Image]) -> io::Result<Archive> {
+///
+/// # Errors
+/// When the archive cannot be put together.
+pub fn build(layers: &[Vec<u8>], images: &[Image]) -> io::Result<Archive> {
     let mut blobs: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut add = |bytes: Vec<u8>, media: &str| {
         let digest = digest(&bytes);
@@ -43,8 +68,9 @@ pub(super) fn build(layers: &[Vec<u8>], images: &[Image]) -> io::Result<Archive>
             "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": own,
         });
         let mut descriptor = add(serde_json::to_vec(&manifest)?, MANIFEST);
-        descriptor["annotations"] = json!({ "io.containerd.image.name": image.name });
-        descriptor["platform"] = json!({ "architecture": "amd64", "os": "linux" });
+        // The first is containerd's, the second everybody else's.
+        descriptor["annotations"] = json!({ "io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name });
+        descriptor["platform"] = json!({ "architecture": architecture(), "os": "linux" });
         manifests.push(descriptor);
     }
     let digests = manifests
@@ -68,12 +94,21 @@ fn config(image: &Image, layers: &[&Value]) -> Value {
     // A layer that is not compressed is its own diff ID.
     let diff_ids: Vec<&Value> = layers.iter().map(|l| &l["digest"]).collect();
     json!({
-        "architecture": "amd64",
+        "architecture": architecture(),
         "os": "linux",
-        "created": "1970-01-01T00:00:00Z",
-        "config": { "Env": [PATH], "Entrypoint": image.entrypoint },
+        "created": image.created,
+        "config": { "Env": [PATH], "Entrypoint": image.entrypoint, "Labels": image.labels },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     })
+}
+
+/// This machine's, as images call it: what they hold was built here.
+fn architecture() -> &'static str {
+    match consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn append(tar: &mut Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> io::Result<()> {
@@ -83,7 +118,8 @@ fn append(tar: &mut Builder<Vec<u8>>, path: &str, bytes: &[u8]) -> io::Result<()
     tar.append_data(&mut header, path, bytes)
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// The name by which an archive refers to these bytes.
+pub fn digest(bytes: &[u8]) -> String {
     let mut text = "sha256:".to_string();
     for byte in Sha256::digest(bytes) {
         let _ = write!(text, "{byte:02x}");
@@ -99,11 +135,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_to_a_blob_of_that_digest() {
-        let image = |name: &str, layers: &[usize]| Image {
-            name: name.into(),
-            layers: layers.into(),
-            entrypoint: vec!["/bin/sh".into()],
-        };
+        let image = |name: &str, layers: &[usize]| Image::new(name, layers, vec!["/bin/sh".into()]);
         let archive =
             build(&[b"one".to_vec(), b"two".to_vec()], &[image("a:1", &[0]), image("b:1", &[0, 1])]).unwrap();
         let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
