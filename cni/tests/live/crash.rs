@@ -154,6 +154,8 @@ fn p21_p22_after_a_boot_executed_plugins_and_stores_are_still_told() {
     let after_boot = |verb: &'static str| {
         let runtime = &runtime;
         move |pod| {
+            // After a boot nothing runs any more that was executed before it.
+            runtime.wait_for_executed("c1");
             drop(pod);
             runtime.call_after_boot(verb, "c1").unwrap();
             None

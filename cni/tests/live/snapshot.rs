@@ -28,7 +28,7 @@ impl Snapshot {
             let shown = namespace.netns().run(show).unwrap();
             // How long an address is still valid counts down.
             let lines = shown.lines().map(str::trim).filter(|line| !line.starts_with("valid_lft"));
-            items.extend(lines.map(|line| format!("{name}: {line}")));
+            items.extend(lines.map(|line| format!("{name}: {}", without_carrier(line))));
         }
         let mut counted = BTreeMap::new();
         for item in items {
@@ -45,6 +45,19 @@ impl Snapshot {
         };
         [only(self, now, "-"), only(now, self, "+")].concat().join("\n")
     }
+}
+
+/// A line without what it says of carrier: the kernel finds that out by itself, and late.
+fn without_carrier(line: &str) -> String {
+    let parts = line.split_once('<').and_then(|(head, rest)| Some((head, rest.split_once('>')?)));
+    let Some((head, (flags, rest))) = parts else { return line.to_owned() };
+    let is_set = |flag: &&str| !["NO-CARRIER", "M-DOWN", "LOWER_UP"].contains(flag);
+    let flags: Vec<&str> = flags.split(',').filter(is_set).collect();
+    let mut words: Vec<&str> = rest.split(' ').collect();
+    if let Some(state) = words.iter().position(|word| *word == "state") {
+        words.drain(state..words.len().min(state + 2));
+    }
+    format!("{head}<{}>{}", flags.join(","), words.join(" "))
 }
 
 /// Links with all their settings (those of VFs, too), addresses, routes of all tables, rules.
