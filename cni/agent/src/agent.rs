@@ -67,6 +67,12 @@ impl Agent {
         [self.nads.missing(), self.pods.missing()].into_iter().flatten().collect()
     }
 
+    /// Waits until everything has been received that it takes to answer every call, or until this time.
+    pub async fn complete(&self, until: Instant) {
+        self.nads.synced(until).await;
+        self.pods.synced(until).await;
+    }
+
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Answer {
         let sources = Sources { nads: &self.nads, pods: &self.pods, kubelet: &self.kubelet };
         let pod = &call.pod;

@@ -4,8 +4,10 @@ use std::{
     env,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +24,10 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt,
@@ -60,6 +65,9 @@ struct Options {
     #[arg(long, default_value = "info")]
     log_level: LevelFilter,
 }
+
+/// How long the socket is left to an agent that this one replaces, while this one's caches are not complete.
+const FIRST_LISTS: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
@@ -116,12 +124,20 @@ async fn serve(options: Options) -> Result<()> {
     let client = client(options.kubeconfig).await?;
     let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
     let agent = Arc::new(agent);
+    let (mut stop, mut background) = (pin!(stop), pin!(background.run(&agent)));
+    let mut probes = pin!(probes(options.http_address, agent.clone()));
+    tokio::select! {
+        () = agent.complete(Instant::now() + FIRST_LISTS) => {}
+        () = &mut stop => return Ok(()),
+        () = &mut background => bail!("the caches ended"),
+        () = &mut probes => {}
+    }
     let (socket, listener) = Socket::bind(&options.socket)?;
     tracing::info!(node, socket = %options.socket.display(), version = VERSION, "serving");
     tokio::select! {
-        () = server::serve(listener, agent.clone(), Limits::default(), stop) => {}
-        () = background.run(&agent) => bail!("the caches ended"),
-        () = probes(options.http_address, agent.clone()) => {}
+        () = server::serve(listener, agent.clone(), Limits::default(), &mut stop) => {}
+        () = &mut background => bail!("the caches ended"),
+        () = &mut probes => {}
     }
     remove(socket, &options.socket)
 }

@@ -108,6 +108,11 @@ impl Nads {
             .await;
     }
 
+    /// Waits until all have been listed once; whether that is so by then.
+    pub(crate) async fn synced(&self, until: Instant) -> bool {
+        self.cache.synced(until).await
+    }
+
     /// What keeps the cache from being complete, if it is not.
     pub(crate) fn missing(&self) -> Option<String> {
         self.cache.missing()

@@ -81,6 +81,11 @@ impl Pods {
         self.cache.follow(watcher(api, config).default_backoff(), reduce).await;
     }
 
+    /// Waits until all have been listed once; whether that is so by then.
+    pub(crate) async fn synced(&self, until: Instant) -> bool {
+        self.cache.synced(until).await
+    }
+
     /// What keeps the cache from being complete, if it is not.
     pub(crate) fn missing(&self) -> Option<String> {
         self.cache.missing()
