@@ -12,7 +12,6 @@ use std::{
 use fairlead_cni::{
     agent_protocol::{Answer, Call, Failure, Plan, Resolve},
     networks::{
-        annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
         ask::{Annotations, AskError, Networks},
         nad::{NetworkAttachmentDefinition, RESOURCE_ANNOTATION},
         plan::{Allocated, Definitions, PlanError, needs, plan},
@@ -62,13 +61,7 @@ impl Local {
     }
 
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Result<Plan, LocalError> {
-        let none = BTreeMap::new();
-        let annotations = call.annotations.as_ref().unwrap_or(&none);
-        let text = |key: &str| annotations.get(key).map(String::as_str);
-        let annotations = Annotations {
-            networks: text(NETWORKS_ANNOTATION),
-            default_network: text(DEFAULT_NETWORK_ANNOTATION),
-        };
+        let annotations = call.annotations.as_ref().map(Annotations::of).unwrap_or_default();
         let networks = Networks::of(&call.pod, &call.interface, annotations, &call.policy)?;
         // Read each time: it is small, and whoever changes a file need not tell anybody.
         let definitions =
@@ -198,7 +191,10 @@ fn definition(document: &Value) -> Result<NetworkAttachmentDefinition, String> {
 mod tests {
     use std::time::Duration;
 
-    use fairlead_cni::agent_protocol::{PodRef, Policy};
+    use fairlead_cni::{
+        agent_protocol::{PodRef, Policy},
+        networks::annotation::NETWORKS_ANNOTATION,
+    };
 
     use super::*;
 

@@ -3,7 +3,6 @@
 use fairlead_cni::{
     agent_protocol::{Plan, PodRef, Resolve},
     networks::{
-        annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
         ask::{Annotations, AskError, Networks},
         plan::{Allocated, Definitions, PlanError, needs, plan},
     },
@@ -88,13 +87,7 @@ pub(crate) async fn resolve(
 async fn networks(pods: &Pods, call: &Resolve, deadline: Instant) -> Result<Networks, ResolveError> {
     let known;
     let annotations = match &call.annotations {
-        Some(annotations) => {
-            let text = |key: &str| annotations.get(key).map(String::as_str);
-            Annotations {
-                networks: text(NETWORKS_ANNOTATION),
-                default_network: text(DEFAULT_NETWORK_ANNOTATION),
-            }
-        }
+        Some(annotations) => Annotations::of(annotations),
         None => {
             known = pods.wait(&call.pod, deadline).await?;
             Annotations {

@@ -1,5 +1,7 @@
 //! Which networks a pod gets: by its annotations, and by what the node's operator says.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::{
@@ -15,6 +17,17 @@ pub struct Annotations<'a> {
     pub networks: Option<&'a str>,
     /// [`annotation::DEFAULT_NETWORK_ANNOTATION`].
     pub default_network: Option<&'a str>,
+}
+
+impl<'a> Annotations<'a> {
+    /// From all that a pod has.
+    pub fn of(all: &'a BTreeMap<String, String>) -> Self {
+        let text = |key: &str| all.get(key).map(String::as_str);
+        Self {
+            networks: text(annotation::NETWORKS_ANNOTATION),
+            default_network: text(annotation::DEFAULT_NETWORK_ANNOTATION),
+        }
+    }
 }
 
 /// A network, with who asks for it.
