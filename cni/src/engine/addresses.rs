@@ -134,8 +134,8 @@ fn announce_all<'a>(pod: &mut Pod, link: u32, ips: impl Iterator<Item = &'a Ip>)
     if addresses.is_empty() {
         return;
     }
-    if let Some(mac) = running(pod, link, CARRIER_LIMIT).and_then(|link| link.mac) {
-        let _ = announce::announce(&pod.netns, link, mac, &addresses);
+    if let Some(link) = running(pod, link, CARRIER_LIMIT) {
+        let _ = announce::announce(&pod.netns, &mut pod.route, &link, &addresses);
     }
 }
 

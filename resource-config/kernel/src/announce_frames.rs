@@ -6,10 +6,12 @@ pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];
 /// Ethernet's address for ff02::1 (RFC 2464, section 7).
 pub(crate) const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
+/// Bytes before what the frame carries.
+pub(crate) const ETHERNET_HEADER: usize = 14;
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
 pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-const ALL_NODES_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const ALL_NODES_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ICMPV6: u8 = 58;
 
 /// A gratuitous ARP request: sender and target are the same IPv4 address (RFC 826; the target's hardware address is all

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
@@ -13,6 +13,11 @@ use crate::netns::Netns;
 
 /// Kernel `include/uapi/linux/if_link.h`.
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET: u16 = 2;
+const IFLA_INET_CONF: u16 = 1;
+/// Kernel `include/uapi/linux/ip.h`, `IPV4_DEVCONF_ARP_NOTIFY`.
+const ARP_NOTIFY: u16 = 22;
 
 /// What shall be different about a link. Only what is given is sent, all of it in one message.
 ///
@@ -45,6 +50,8 @@ pub struct LinkChange<'fd> {
     pub promisc: Option<bool>,
     /// Receive all multicast.
     pub allmulti: Option<bool>,
+    /// Tell neighbours of its IPv4 addresses whenever it is brought up or its hardware address is set (`arp_notify`).
+    pub arp_notify: Option<bool>,
 }
 
 impl<'fd> LinkChange<'fd> {
@@ -59,6 +66,7 @@ impl<'fd> LinkChange<'fd> {
         attributes.extend(self.group.map(LinkAttribute::Group));
         attributes.extend(self.master.map(LinkAttribute::Controller));
         attributes.extend(self.name.clone().map(LinkAttribute::IfName));
+        attributes.extend(self.arp_notify.map(arp_notify));
         attributes
     }
 
@@ -93,6 +101,7 @@ impl<'fd> LinkChange<'fd> {
             self.master.map(|master| format!("master {master}")),
             switched(self.promisc, "promiscuous on", "promiscuous off"),
             switched(self.allmulti, "all multicast on", "all multicast off"),
+            switched(self.arp_notify, "ARP notifications on", "ARP notifications off"),
             switched(self.up, "up", "down"),
         ]
         .into_iter()
@@ -109,6 +118,19 @@ impl<'fd> LinkChange<'fd> {
 /// one of one byte instead of none.
 fn alias(text: &str) -> LinkAttribute {
     LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, text.as_bytes().to_vec()))
+}
+
+/// A setting of the link for IPv4. netlink-packet-route leaves out the ones that are 0, and so could switch none off.
+fn arp_notify(on: bool) -> LinkAttribute {
+    let setting = DefaultNla::new(ARP_NOTIFY, u32::from(on).to_ne_bytes().to_vec());
+    let ipv4 = nest(IFLA_INET_CONF, &setting);
+    LinkAttribute::Other(nest(IFLA_AF_SPEC, &nest(AF_INET, &ipv4)))
+}
+
+fn nest(kind: u16, inner: &DefaultNla) -> DefaultNla {
+    let mut bytes = vec![0; inner.buffer_len()];
+    inner.emit(&mut bytes);
+    DefaultNla::new(kind | NLA_F_NESTED, bytes)
 }
 
 impl Route {

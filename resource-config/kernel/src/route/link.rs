@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BridgePort, Request, Route};
 use crate::mac::Mac;
-use crate::netlink::{Failure, NetlinkError, attributes, nested, text, u8_of, u16_of, u32_of};
+use crate::netlink::{Failure, NetlinkError, attributes, nested, text, u8_of, u16_of, u32_at, u32_of};
 
 /// Bytes of the header that link messages begin with (kernel `struct ifinfomsg`).
 pub(super) const HEADER: usize = 16;
@@ -29,6 +29,7 @@ mod ifla {
     pub(super) const OPERSTATE: u16 = 16;
     pub(super) const LINKINFO: u16 = 18;
     pub(super) const IFALIAS: u16 = 20;
+    pub(super) const AF_SPEC: u16 = 26;
     pub(super) const GROUP: u16 = 27;
     pub(super) const CARRIER: u16 = 33;
     pub(super) const PHYS_SWITCH_ID: u16 = 36;
@@ -48,6 +49,11 @@ mod ifla {
     pub(super) const INFO_SLAVE_KIND: u16 = 4;
     pub(super) const INFO_SLAVE_DATA: u16 = 5;
     pub(super) const BR_VLAN_FILTERING: u16 = 7;
+    /// In `AF_SPEC`, of the family `AF_INET` (2): every setting of the link for IPv4, 32 bits each (`IFLA_INET_CONF`).
+    pub(super) const AF_INET: u16 = 2;
+    pub(super) const INET_CONF: u16 = 1;
+    /// Place of `arp_notify` there, from 0 (kernel `include/uapi/linux/ip.h`).
+    pub(super) const ARP_NOTIFY: usize = 21;
 }
 
 /// A link as the kernel reports it.
@@ -105,6 +111,9 @@ pub struct Link {
     pub alias: Option<String>,
     /// Its link group; 0 unless set.
     pub group: u32,
+    /// Its neighbours are told of its IPv4 addresses whenever it is brought up or its hardware address is set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub arp_notify: bool,
     /// Ethernet frames go over it.
     pub is_ether: bool,
     /// Its `ARPHRD_` number: 1 for Ethernet, 32 for InfiniBand.
@@ -226,6 +235,11 @@ impl Link {
             ifla::IFALIAS => self.alias = Some(text(value)),
             ifla::GROUP => self.group = u32_of(value).unwrap_or(0),
             ifla::LINKINFO => self.take_info(value),
+            ifla::AF_SPEC => {
+                let ipv4 = nested(value, ifla::AF_INET).and_then(|ipv4| nested(ipv4, ifla::INET_CONF));
+                let setting = ipv4.and_then(|ipv4| u32_at(ipv4, ifla::ARP_NOTIFY));
+                self.arp_notify = setting.is_some_and(|setting| setting != 0);
+            }
             ifla::PHYS_SWITCH_ID => {
                 self.phys_switch_id = Some(value.iter().map(|byte| format!("{byte:02x}")).collect());
             }

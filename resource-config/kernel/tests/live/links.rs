@@ -46,6 +46,7 @@ fn what_is_set_is_read_back() {
         promisc: Some(true),
         allmulti: Some(true),
         tx_queue_len: Some(321),
+        arp_notify: Some(true),
         netns: None,
     };
     sandbox.route.set_link(&link, &change).unwrap();
@@ -54,7 +55,7 @@ fn what_is_set_is_read_back() {
     assert_eq!(changed.tx_queue_len, 321);
     assert_eq!((changed.up, changed.promisc, changed.allmulti, changed.carrier), (false, true, true, None));
     assert_eq!((changed.alias.as_deref(), changed.master), (Some("pod a, uid 1"), Some(bridge.index)));
-    assert!(changed.is_ether);
+    assert!(changed.is_ether && changed.arp_notify);
     let back = LinkChange {
         alias: Some(String::new()),
         master: Some(0),
