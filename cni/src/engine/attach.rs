@@ -118,6 +118,13 @@ fn push(record: &mut Record, step: &PlannedStep, work: Work) {
     record.steps.push(Step { kind, config, work, ipam: None });
 }
 
+/// Adds to the last step who is asked for its addresses.
+fn name_holder(record: &mut Record, step: &PlannedStep) {
+    if let Some(recorded) = record.steps.last_mut() {
+        recorded.ipam = step.ipam.as_ref().map(super::ipam::Source::holder);
+    }
+}
+
 /// Executes a plugin; it gets the result so far.
 fn execute(record: &Record, fields: &Fields, binary: &std::path::Path) -> Result<CniResult, CniError> {
     let mut input = fields.clone();
@@ -140,6 +147,9 @@ fn build(
     let previous = record.result.clone().unwrap_or_default();
     let work = spec.prepare(&mut engine.host, pod, &previous)?;
     push(record, step, work.clone());
+    if step.is_intended {
+        name_holder(record, step);
+    }
     engine.store.save(record, false)?;
     pod.ipv6 = step.ipv6;
     let outcome = spec
@@ -154,11 +164,12 @@ fn build(
     };
     let mut result = CniResult { interfaces: attached.interfaces, ..CniResult::default() };
     if let Some(ipam) = &step.ipam {
-        // Not in the record any earlier: undoing a step that never came to its IPAM must not release anything.
-        if let Some(recorded) = record.steps.last_mut() {
-            recorded.ipam = Some(ipam.holder());
+        // Not in the record any earlier, unless it was to be told of the step anyway: undoing a step that never came to its IPAM must
+        // not release anything.
+        if !step.is_intended {
+            name_holder(record, step);
+            engine.store.save(record, true)?;
         }
-        engine.store.save(record, true)?;
         let found = ipam.add(&step.fields, record, engine)?;
         result.ips = found.ips;
         result.routes = found.routes;

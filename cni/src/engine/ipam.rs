@@ -14,7 +14,7 @@ use crate::{
         error::{CniError, code},
         result::CniResult,
     },
-    record::{IpamHolder, Record, Step},
+    record::{Holding, IpamHolder, Record, Step},
     say::say,
 };
 
@@ -56,6 +56,14 @@ impl Source {
         match self {
             Self::Execute(binary) => IpamHolder::Executed(binary.clone()),
             Self::BuiltIn(spec) => IpamHolder::BuiltIn { kind: spec.kind() },
+        }
+    }
+
+    /// Which plugin it is, if it is one in process.
+    pub(super) fn in_process(&self) -> Option<Kind> {
+        match self {
+            Self::Execute(_) => None,
+            Self::BuiltIn(spec) => Some(spec.kind()),
         }
     }
 
@@ -117,6 +125,12 @@ pub(super) fn release(
             kind.release(&step.config, &owner(record)).map_err(|error| label(kind.name(), error.into()))
         }
     }
+}
+
+/// Has an in-process plugin give back what it was about to hold, if it came to that.
+pub(super) fn give_back(holding: &Holding, container_id: &str) -> Result<(), CniError> {
+    let owner = Owner { container_id: container_id.to_owned(), interface: holding.interface.clone() };
+    holding.kind.release(&holding.config, &owner).map_err(|error| label(holding.kind.name(), error.into()))
 }
 
 /// Has whoever holds addresses for a step compare. `execute` does so with a plugin on disk.

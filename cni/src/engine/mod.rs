@@ -28,7 +28,7 @@ use crate::{
         error::{CniError, code},
         result::CniResult,
     },
-    record::{Record, Store},
+    record::{Holding, Intents, Record, Store},
     say::say,
 };
 
@@ -37,7 +37,9 @@ pub use check::check;
 pub use collect::{collect, forward};
 pub use device_info::DeviceInfo;
 pub use takeover::undo_upstream;
-pub use undo::{Evidence, forget_vain_notes, is_gone, join, roll_back, sweep_all, sweep_dead, undo_all};
+pub use undo::{
+    Evidence, forget, forget_vain_notes, is_gone, join, roll_back, sweep_all, sweep_dead, undo_all,
+};
 
 /// How long a call waits for a device or sandbox that another call works on.
 const DEVICE_LIMIT: Duration = Duration::from_secs(20);
@@ -206,6 +208,8 @@ struct PlannedStep {
     how: How,
     /// The IPAM plugin of a step that is done in process.
     ipam: Option<ipam::Source>,
+    /// What that may come to hold is on disk already.
+    is_intended: bool,
     ipv6: Ipv6,
 }
 
@@ -253,6 +257,27 @@ pub fn plan(
     Ok(Planned { wish, steps, previous, locks: Vec::new() })
 }
 
+/// Notes what in-process IPAM plugins may come to hold for attachments that are about to be made, so that not each of them waits
+/// for the disk.
+///
+/// # Errors
+/// Code 5, naming the file.
+pub fn intend(planned: &mut [Planned], sandbox: &Sandbox, engine: &Engine) -> Result<(), CniError> {
+    let mut intents = Intents { boot_id: engine.boot_id.clone(), holdings: Vec::new() };
+    for attachment in planned.iter_mut() {
+        for step in &mut attachment.steps {
+            let Some(kind) = step.ipam.as_ref().and_then(ipam::Source::in_process) else { continue };
+            let (interface, config) = (attachment.wish.interface.clone(), step.fields.clone());
+            intents.holdings.push(Holding { interface, kind, config });
+            step.is_intended = true;
+        }
+    }
+    if intents.holdings.is_empty() {
+        return Ok(());
+    }
+    engine.store.intend(&sandbox.container_id, (sandbox.netns, &sandbox.netns_path), &intents)
+}
+
 /// The result that the first step changes, or goes on from: a plugin that is called by itself gets it from the runtime.
 fn previous(wish: &Wish, steps: &[PlannedStep]) -> Result<Option<CniResult>, CniError> {
     let Some(first) = steps.first().filter(|step| step.is_chained() || step.follows()) else {
@@ -293,7 +318,14 @@ fn plan_step(
             Pass::NoDriver => error,
         })?;
         let (kind, ipv6) = (kind.to_owned(), Ipv6::default());
-        return Ok(PlannedStep { kind, fields, how: How::Execute(binary), ipam: None, ipv6 });
+        return Ok(PlannedStep {
+            kind,
+            fields,
+            how: How::Execute(binary),
+            ipam: None,
+            is_intended: false,
+            ipv6,
+        });
     }
     let request = Request { fields: &fields, interface: &wish.interface, args: &wish.args };
     let spec = validate(kind, request, engine)?;
@@ -302,7 +334,7 @@ fn plan_step(
         false => ipam::plan(&fields, &wish.args, wish.config.version, sandbox, built_in)?,
     };
     let ipv6 = Ipv6::parse(&fields).map_err(|error| error.context(kind))?;
-    Ok(PlannedStep { kind: kind.to_owned(), fields, how: How::BuiltIn(spec), ipam, ipv6 })
+    Ok(PlannedStep { kind: kind.to_owned(), fields, how: How::BuiltIn(spec), ipam, is_intended: false, ipv6 })
 }
 
 /// Validates a step. A device that a dead sandbox still has is fetched home for it, one that a live one has is said to be its.

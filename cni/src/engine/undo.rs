@@ -53,7 +53,24 @@ pub fn undo_all(
         }
     }
     join(errors)?;
-    engine.store.forget_sandbox(&container_id)
+    forget(&container_id, engine)
+}
+
+/// Forgets a sandbox whose attachments are undone. When the node was booted since they were made, a crash may have taken some
+/// records: what in-process IPAM plugins were about to hold is given back all the same.
+///
+/// # Errors
+/// When something cannot be given back; then it stays noted.
+pub fn forget(container_id: &str, engine: &Engine) -> Result<(), CniError> {
+    if let Some(intents) = engine.store.intents(container_id)?
+        && intents.boot_id != engine.boot_id
+    {
+        let released =
+            intents.holdings.iter().filter_map(|holding| ipam::give_back(holding, container_id).err());
+        join(released.collect())?;
+    }
+    engine.store.forget_intents(container_id)?;
+    engine.store.forget_sandbox(container_id)
 }
 
 /// As [`undo_all`], for an ADD of a sandbox that failed: what its attachments made for others too, such as a bridge, goes if
@@ -71,7 +88,7 @@ pub fn roll_back(
     records.iter_mut().for_each(|record| record.phase = Phase::Adding);
     undo_all(records, Evidence::Runtime(Some(netns)), engine)?;
     // It is noted before its first record.
-    engine.store.forget_sandbox(container_id)
+    forget(container_id, engine)
 }
 
 /// How many dead sandboxes one call cleans up after: its own pod is waiting.
@@ -123,7 +140,7 @@ pub fn forget_vain_notes(engine: &Engine) -> Result<(), CniError> {
     for id in engine.store.noted_in_vain()? {
         let lock = Lock::take(&engine.locks, &sandbox_lock(&id), "GC", Duration::ZERO);
         if lock.is_ok() && engine.store.all_of_sandbox(&id)?.is_empty() {
-            engine.store.forget_sandbox(&id)?;
+            forget(&id, engine)?;
         }
     }
     forget_vain_claims(engine)?;
@@ -151,7 +168,7 @@ fn undo_dead(container_id: &str, engine: &mut Engine) -> Result<(), CniError> {
         return Ok(());
     }
     undo_all(records, Evidence::Runtime(None), engine)?;
-    engine.store.forget_sandbox(container_id)
+    forget(container_id, engine)
 }
 
 /// Undoes one attachment under the locks of its devices. `pod` is its namespace where the caller has it open already.

@@ -90,14 +90,16 @@ fn make(
         let wish = wish_of(wanted, place, call, config);
         planned.push(plan(wish, sandbox, engine, |kind| wanted.is_in_process(kind, config))?);
     }
-    let done = attach_all(planned, sandbox, engine, &mut pod).and_then(|mut records| {
-        let wishes: Vec<_> = networks.all.iter().map(|one| one.planned.default_route.clone()).collect();
-        default_route::settle(&mut records, &wishes, &mut pod, &engine.store)?;
-        let result = records.first().and_then(|record| record.result.clone()).unwrap_or_default();
-        // The oldest versions cannot tell every result.
-        let document = result.render(config.version)?.to_string();
-        Ok((records, document))
-    });
+    let intended = engine::intend(&mut planned, sandbox, engine);
+    let done =
+        intended.and_then(|()| attach_all(planned, sandbox, engine, &mut pod)).and_then(|mut records| {
+            let wishes: Vec<_> = networks.all.iter().map(|one| one.planned.default_route.clone()).collect();
+            default_route::settle(&mut records, &wishes, &mut pod, &engine.store)?;
+            let result = records.first().and_then(|record| record.result.clone()).unwrap_or_default();
+            // The oldest versions cannot tell every result.
+            let document = result.render(config.version)?.to_string();
+            Ok((records, document))
+        });
     match done {
         Ok((records, document)) => Ok(Made { records, warnings, document }),
         Err(error) => Err(roll_back(error, sandbox, engine)),

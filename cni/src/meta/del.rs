@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{config::MetaConfig, inherited::Inherited, open_engine, pod_of, primary, report};
 use crate::{
     config::Injection,
-    engine::{Engine, Evidence, join, sweep_dead, undo_all, undo_upstream},
+    engine::{Engine, Evidence, forget, join, sweep_dead, undo_all, undo_upstream},
     exec::{PluginEnv, find, run},
     lock::sweep,
     protocol::{
@@ -22,7 +22,7 @@ pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
     let lock = engine.lock_sandbox(&call.container_id, &holder)?;
     let records = engine.store.of_sandbox(&call.container_id)?;
     if records.is_empty() {
-        engine.store.forget_sandbox(&call.container_id)?;
+        forget(&call.container_id, &engine)?;
         del_unrecorded(call, config, &mut engine)?;
         drop(lock);
     } else {

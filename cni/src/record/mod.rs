@@ -2,10 +2,11 @@
 //!
 //! One file for each attachment, `<container ID>-<interface>.json` (with `@<plugin>` before the ending for one that a plugin
 //! made by itself), replaced by write-and-rename. The record is synced to
-//! disk before anybody outside the kernel gets to hold state for the attachment (an executed plugin, an IPAM store); what
-//! the kernel alone holds is void after a crash of the node anyway.
+//! disk before an executed plugin gets to hold state for the attachment; what in-process IPAM plugins may come to hold is noted for
+//! all attachments of an ADD at once ([`Intents`]), and what the kernel alone holds is void after a crash of the node anyway.
 
 mod devices;
+mod intents;
 mod sandboxes;
 
 use std::{
@@ -28,6 +29,8 @@ use crate::{
     },
     say::say,
 };
+
+pub use intents::{Holding, Intents};
 
 /// Version of the record's layout. This one and the previous are read.
 pub const SCHEMA: u32 = 2;
@@ -163,6 +166,7 @@ pub struct Store {
     dir: PathBuf,
     devices: PathBuf,
     sandboxes: PathBuf,
+    intents: PathBuf,
 }
 
 impl Store {
@@ -172,6 +176,7 @@ impl Store {
             dir: state_dir.join(FOLDER),
             devices: state_dir.join("devices"),
             sandboxes: state_dir.join("sandboxes"),
+            intents: state_dir.join("intents"),
         }
     }
 

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fairlead_kernel::NetnsId;
+
 use super::{Record, SCHEMA, Store, failed, write_file};
 use crate::protocol::error::CniError;
 
@@ -21,8 +23,13 @@ const COMPLETE: &str = ".complete";
 impl Store {
     /// Notes the sandbox of a record, before the record is written.
     pub(super) fn note_sandbox(&self, record: &Record) -> Result<(), CniError> {
-        let file = self.sandboxes.join(&record.container_id);
-        let text = PathBuf::from(note(record));
+        self.note(&record.container_id, &text(&record.boot_id, record.netns, &record.netns_path))
+    }
+
+    /// Notes a sandbox.
+    pub(super) fn note(&self, container_id: &str, text: &str) -> Result<(), CniError> {
+        let file = self.sandboxes.join(container_id);
+        let text = PathBuf::from(text);
         let place = || {
             loop {
                 if fs::read_link(&file).ok().as_ref() == Some(&text) {
@@ -122,7 +129,13 @@ impl Store {
                 self.forget_sandbox(&record.container_id)?;
             }
         }
-        if records.is_empty() {
+        let mut intended = self.intended()?;
+        intended.retain(|id| fs::symlink_metadata(self.sandboxes.join(id)).is_err());
+        for id in &intended {
+            // Of another boot, or it were noted still.
+            self.note(id, LOST)?;
+        }
+        if records.is_empty() && intended.is_empty() {
             return Ok(());
         }
         match write_file(&file, text.as_bytes(), false) {
@@ -134,9 +147,12 @@ impl Store {
     }
 }
 
-fn note(record: &Record) -> String {
-    let id = record.netns;
-    format!("{} {} {} {}", record.boot_id, id.dev, id.inode, record.netns_path.display())
+/// What is noted of a sandbox whose note and records a crash of the node took: it is of no boot that could be this one.
+const LOST: &str = "-";
+
+/// What is noted of a sandbox.
+pub(super) fn text(boot_id: &str, netns: NetnsId, path: &Path) -> String {
+    format!("{boot_id} {} {} {}", netns.dev, netns.inode, path.display())
 }
 
 /// Whether the noted namespace is still at its path, as far as a look at the path tells. What cannot be looked at may be.

@@ -217,3 +217,36 @@ fn what_a_plugin_made_by_itself_is_not_the_meta_plugins() {
     store.forget_sandbox("c1").unwrap();
     assert_eq!(store.perhaps_dead("other boot").unwrap().len(), 0);
 }
+
+#[test]
+fn what_is_intended_is_read_back_until_it_is_forgotten_and_torn_it_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let sample = record("c1", "eth0", 0);
+    let holdings = vec![Holding {
+        interface: "eth0".into(),
+        kind: crate::ipam::Kind::HostLocal,
+        config: sample.steps[0].config.clone(),
+    }];
+    let intents = Intents { boot_id: "b".into(), holdings };
+    store.intend("c1", (sample.netns, &sample.netns_path), &intents).unwrap();
+    assert_eq!(store.intents("c1").unwrap(), Some(intents));
+    assert_eq!(store.noted_in_vain().unwrap(), ["c1"]);
+    fs::write(dir.path().join("intents/c1"), "{\"boot").unwrap();
+    assert_eq!(store.intents("c1").unwrap(), None);
+    store.forget_intents("c1").unwrap();
+    store.forget_intents("c1").unwrap();
+    assert_eq!(store.intents("c1").unwrap(), None);
+    assert!(!dir.path().join("intents/c1").exists());
+}
+
+#[test]
+fn a_sandbox_of_which_a_crash_left_only_what_was_intended_is_dead_in_the_next_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::new(dir.path());
+    let sample = record("c1", "eth0", 0);
+    let intents = Intents { boot_id: "b".into(), holdings: Vec::new() };
+    store.intend("c1", (sample.netns, &sample.netns_path), &intents).unwrap();
+    fs::remove_dir_all(dir.path().join("sandboxes")).unwrap();
+    assert_eq!(store.perhaps_dead("later").unwrap().into_iter().collect::<Vec<_>>(), ["c1"]);
+}

@@ -165,6 +165,34 @@ fn p21_p22_after_a_boot_executed_plugins_and_stores_are_still_told() {
     kill_adds(&runtime, is_step, after_boot("GC"));
 }
 
+/// What was not synced to disk may be missing or torn after a loss of power: here the record of the attachment whose addresses are
+/// kept in process, and the note of the sandbox.
+#[test]
+fn p21_p22_addresses_are_given_back_when_a_crash_of_the_node_took_records() {
+    let Some(runtime) = runtime("lost records") else { return };
+    let state = runtime.folder("state");
+    for torn in [false, true] {
+        for verb in ["DEL", "GC"] {
+            let before = runtime.snapshot(None);
+            let pod = runtime.bed.pod();
+            runtime.call("ADD", "c1", &pod.path()).unwrap();
+            drop(pod);
+            let record = state.join("attachments/c1-net1.json");
+            assert!(record.exists() && !runtime.bed.reserved().is_empty());
+            match torn {
+                true => std::fs::write(&record, "").unwrap(),
+                false => std::fs::remove_file(&record).unwrap(),
+            }
+            std::fs::remove_dir_all(state.join("sandboxes")).unwrap();
+            runtime.call_after_boot(verb, "c1").unwrap();
+            assert_eq!(runtime.bed.reserved(), Vec::<String>::new(), "{verb}, torn {torn}");
+            let _ = std::fs::remove_file(state.join("attachments/c1-net1.json.broken"));
+            let differences = runtime.differences(&before, None);
+            assert!(differences.is_empty(), "{verb}, torn {torn}:\n{differences}");
+        }
+    }
+}
+
 #[test]
 fn p21_a_del_that_is_killed_anywhere_is_ended_by_another_one() {
     let Some(runtime) = runtime("killed DEL") else { return };
