@@ -5,11 +5,15 @@
     reason = "a test that cannot write its tree has to fail"
 )]
 
+mod metrics;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::{PciAddress, SysRoot};
+
+pub use metrics::table_differences;
 
 /// A sysfs tree, and beside it a `/dev` and a `/proc`, removed when dropped.
 #[derive(Debug)]

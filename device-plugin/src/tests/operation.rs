@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use fairlead_kubelet_api::device_plugin as api;
+use fairlead_resource_config::test_support;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -65,5 +66,7 @@ async fn the_state_is_told() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in:\n{text}");
     }
+    let table = include_str!("../../METRICS.md");
+    assert_eq!(test_support::table_differences(table, &text), Vec::<String>::new());
     plugin.stop().await;
 }
