@@ -155,8 +155,25 @@ pub struct Report {
     /// What the pod asked for and did not get, although all is attached (version 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// How long the ADD took, in parts (version 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timings: Vec<Timing>,
     /// Milliseconds that the caller waits for the answer.
     pub deadline_ms: u64,
+}
+
+/// How long a part of an ADD or a DEL took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timing {
+    /// The network that it was for; empty for a part of the whole call.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub network: String,
+    /// Of a network: a plugin's type, or `ipam` for addresses, which counts for the plugin too. Of the whole call: `lock`, `resolve`,
+    /// `validate`, `attach`, `detach`, `total`.
+    pub step: String,
+    /// Microseconds.
+    pub us: u64,
 }
 
 /// Tells what happened to a pod's networks.
@@ -171,6 +188,15 @@ pub struct Notify {
     pub what: Happening,
     /// In words.
     pub message: String,
+    /// CNI's code of a failure, else 0 (version 2).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub code: u32,
+    /// How long a DEL took, in parts (version 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timings: Vec<Timing>,
+    /// Of how many dead sandboxes the same call undid what they had left (version 2).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub swept: u32,
     /// Milliseconds that the caller waits for the answer.
     pub deadline_ms: u64,
 }
@@ -185,6 +211,12 @@ pub enum Happening {
     Removed,
     /// Interfaces could not be removed, or not whole.
     RemoveFailed,
+    /// Nothing of this pod, but of dead sandboxes.
+    Swept,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// An answer frame.

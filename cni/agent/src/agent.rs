@@ -1,6 +1,6 @@
 //! The agent as a whole: its caches and the calls that it answers.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, fmt, path::Path, time::Duration};
 
 use fairlead_cni::{
     agent_protocol::{Answer, Call, Failure, Happening, Notify, PodRef, Report, Resolve},
@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use crate::{
     errors::chain,
     events::{self, Events, Writer},
+    http::Observed,
     kubelet::{Kubelet, KubeletError},
+    metrics::{Metrics, Reason, Verb},
     nads::Nads,
     pending::{Late, Pending},
     pods::Pods,
@@ -32,6 +34,7 @@ pub struct Agent {
     kubelet: Kubelet,
     events: Events,
     pending: Pending,
+    metrics: Metrics,
 }
 
 /// What an agent does besides answering; see [`Background::run`].
@@ -51,20 +54,17 @@ impl Agent {
         kubelet_root: &Path,
     ) -> Result<(Self, Background), KubeletError> {
         let (events, writer) = events::channel(client.clone(), node.clone());
+        let metrics = Metrics::default();
         let agent = Self {
-            nads: Nads::new(client.clone()),
-            pods: Pods::new(client.clone(), node),
-            kubelet: Kubelet::new(kubelet_root)?,
+            nads: Nads::new(client.clone(), metrics.clone()),
+            pods: Pods::new(client.clone(), node, metrics.clone()),
+            kubelet: Kubelet::new(kubelet_root, metrics.clone())?,
             events,
-            pending: Pending::default(),
+            pending: Pending::new(metrics.clone()),
             client,
+            metrics,
         };
         Ok((agent, Background { events: writer }))
-    }
-
-    /// What the agent has yet to receive before it can answer every call, for people.
-    pub fn missing(&self) -> Vec<String> {
-        [self.nads.missing(), self.pods.missing()].into_iter().flatten().collect()
     }
 
     /// Waits until everything has been received that it takes to answer every call, or until this time.
@@ -76,7 +76,11 @@ impl Agent {
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Answer {
         let sources = Sources { nads: &self.nads, pods: &self.pods, kubelet: &self.kubelet };
         let pod = &call.pod;
-        match resolve::resolve(&sources, call, deadline).await {
+        let start = Instant::now();
+        let resolved = resolve::resolve(&sources, call, deadline).await;
+        let failure = resolved.as_ref().err().map(|error| (error.reason(), error.may_pass()));
+        self.metrics.resolved(failure, start.elapsed());
+        match resolved {
             Ok(plan) => {
                 for one in plan.primary.as_deref().into_iter().chain(&plan.attachments) {
                     let device = one.device_id.as_deref();
@@ -95,6 +99,7 @@ impl Agent {
 
     async fn report(&self, call: Report, deadline: Instant) -> Answer {
         let pod = self.in_api(&call.pod);
+        self.metrics.took(Verb::Add, &call.timings);
         for warning in &call.warnings {
             self.events.warning(&pod, "CapabilityNotTaken", warning.clone());
         }
@@ -104,12 +109,14 @@ impl Agent {
         match report::publish(&self.client, &call, &pod.uid, in_place).await {
             Ok(()) => {
                 tracing::info!(%pod, interfaces = call.networks.len(), "published");
+                self.metrics.reported("published");
                 self.tell_added(&pod, &call.networks);
                 Answer::Published
             }
             Err(error) => {
                 let (retry, message) = (error.may_pass(), chain(&error));
                 tracing::warn!(%pod, retry, error = message, "not published");
+                self.metrics.reported(error.outcome());
                 if retry {
                     self.pending.add(call, pod.uid);
                 }
@@ -131,10 +138,12 @@ impl Agent {
         tracing::info!(%pod, what = ?call.what, message = call.message, "told");
         // Whatever was to be published is not so any more.
         self.pending.forget_sandbox(&pod, &call.container_id);
+        count(&self.metrics, &call);
         match call.what {
             Happening::AddFailed => self.events.warning(&pod, "FailedAddingInterface", call.message),
             Happening::Removed => self.events.normal(&pod, "RemovedInterface", call.message),
             Happening::RemoveFailed => self.events.warning(&pod, "FailedRemovingInterface", call.message),
+            Happening::Swept => {}
         }
         Answer::Taken
     }
@@ -142,6 +151,41 @@ impl Agent {
     /// The pod with the UID that the API server knows it by.
     fn in_api(&self, pod: &PodRef) -> PodRef {
         PodRef { uid: self.pods.api_uid(pod), ..pod.clone() }
+    }
+}
+
+/// What a call of the executable tells metrics.
+pub(crate) fn count(metrics: &Metrics, call: &Notify) {
+    metrics.took(Verb::Del, &call.timings);
+    metrics.swept(call.swept);
+    match call.what {
+        Happening::AddFailed => metrics.failed(Verb::Add, Reason::of_code(call.code)),
+        Happening::RemoveFailed => metrics.failed(Verb::Del, Reason::of_code(call.code)),
+        Happening::Removed | Happening::Swept => {}
+    }
+}
+
+impl Observed for Agent {
+    fn missing(&self) -> Vec<String> {
+        [self.nads.missing(), self.pods.missing()].into_iter().flatten().collect()
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        self.metrics.cache(self.nads.state());
+        self.metrics.cache(self.pods.state());
+        let pending = self.pending.all();
+        self.metrics.pending(pending.len());
+        // What waits to be published is attached all the same.
+        let late: HashMap<(&str, &str), &Late> = pending
+            .iter()
+            .map(|late| ((late.report.pod.namespace.as_str(), late.report.pod.name.as_str()), late))
+            .collect();
+        let pods = self.pods.all();
+        let published = pods.iter().filter(|((namespace, name), _)| !late.contains_key(&(namespace, name)));
+        let published = published.flat_map(|(_, pod)| pod.attached.iter().map(String::as_str));
+        let waiting = pending.iter().flat_map(|late| late.report.networks.iter());
+        self.metrics.attached(published.chain(waiting.map(|network| network.name.as_str())));
+        self.metrics.text()
     }
 }
 

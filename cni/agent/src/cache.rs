@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::errors;
+use crate::{
+    errors,
+    metrics::{CacheState, Metrics},
+};
 
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
@@ -23,6 +26,9 @@ pub(crate) type Key = (String, String);
 /// What is known of one kind of object.
 pub(crate) struct Cache<V> {
     what: &'static str,
+    /// Its name in metrics.
+    name: &'static str,
+    metrics: Metrics,
     state: Mutex<State<V>>,
     changed: watch::Sender<()>,
 }
@@ -34,13 +40,21 @@ struct State<V> {
     synced: bool,
     /// Why the last list or watch failed, until one succeeds.
     error: Option<String>,
+    /// When the API server told anything last.
+    heard: Instant,
 }
 
 impl<V> Cache<V> {
-    /// An empty cache; `what` names its objects in texts.
-    pub(crate) fn new(what: &'static str) -> Self {
-        let state = State { items: HashMap::new(), listed: HashMap::new(), synced: false, error: None };
-        Self { what, state: Mutex::new(state), changed: watch::Sender::new(()) }
+    /// An empty cache; `what` names its objects in texts, `name` in metrics.
+    pub(crate) fn new(what: &'static str, name: &'static str, metrics: Metrics) -> Self {
+        let state = State {
+            items: HashMap::new(),
+            listed: HashMap::new(),
+            synced: false,
+            error: None,
+            heard: Instant::now(),
+        };
+        Self { what, name, metrics, state: Mutex::new(state), changed: watch::Sender::new(()) }
     }
 
     /// Applies what a watch tells, as long as it runs.
@@ -62,6 +76,7 @@ impl<V> Cache<V> {
         let mut guard = self.state();
         let state = &mut *guard;
         state.error = None;
+        state.heard = Instant::now();
         match event {
             Event::Init => state.listed = HashMap::new(),
             Event::InitApply(object) => {
@@ -89,6 +104,7 @@ impl<V> Cache<V> {
 
     fn failed(&self, error: String) {
         tracing::warn!(what = self.what, error, "cannot follow the API server, trying again");
+        self.metrics.cache_failed(self.name);
         self.state().error = Some(error);
     }
 
@@ -130,6 +146,22 @@ impl<V> Cache<V> {
         (!synced).then(|| self.state_text())
     }
 
+    /// For metrics.
+    pub(crate) fn state_now(&self) -> CacheState {
+        let state = self.state();
+        CacheState {
+            name: self.name,
+            is_synced: state.synced,
+            objects: state.items.len(),
+            age: state.heard.elapsed(),
+        }
+    }
+
+    /// Every object now.
+    pub(crate) fn all(&self) -> Vec<(Key, Arc<V>)> {
+        self.state().items.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     /// Why the cache may lack an object, for texts.
     pub(crate) fn state_text(&self) -> String {
         let state = self.state();
@@ -167,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_list_replaces_the_old_one_only_when_it_is_complete() {
-        let cache = Cache::new("things");
+        let cache = Cache::new("things", "things", Metrics::default());
         for event in [Event::Init, Event::InitApply(("a", 1)), Event::InitApply(("b", 2))] {
             cache.apply(event, reduce);
         }
@@ -187,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_is_woken_by_an_acceptable_object() {
-        let cache = Arc::new(Cache::new("things"));
+        let cache = Arc::new(Cache::new("things", "things", Metrics::default()));
         let until = Instant::now() + Duration::from_secs(5);
         let waiter = {
             let cache = cache.clone();
@@ -204,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_watch_is_part_of_the_text_until_it_works() {
-        let cache = Cache::<u32>::new("things");
+        let cache = Cache::<u32>::new("things", "things", Metrics::default());
         assert!(cache.state_text().contains("has not yet received the things"));
         cache.failed("refused".into());
         assert!(cache.state_text().ends_with("refused"));

@@ -24,7 +24,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{backoff::Backoff, errors};
+use crate::{backoff::Backoff, errors, metrics::Metrics};
 
 pub use self::held::Held;
 use self::held::{Checked, check};
@@ -104,6 +104,7 @@ pub struct Kubelet {
     client: PodResourcesListerClient<Channel>,
     /// Cleared while kubelet says that it has no `Get`.
     has_get: AtomicBool,
+    metrics: Metrics,
 }
 
 impl Kubelet {
@@ -111,13 +112,13 @@ impl Kubelet {
     ///
     /// # Errors
     /// When `root` cannot be part of an address.
-    pub fn new(root: &Path) -> Result<Self, KubeletError> {
+    pub(crate) fn new(root: &Path, metrics: Metrics) -> Result<Self, KubeletError> {
         let socket = root.join(SOCKET);
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))
             .map_err(|source| KubeletError::Path(root.to_owned(), source))?;
         let client =
             PodResourcesListerClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER);
-        Ok(Self { root: root.to_owned(), socket, client, has_get: AtomicBool::new(true) })
+        Ok(Self { root: root.to_owned(), socket, client, has_get: AtomicBool::new(true), metrics })
     }
 
     /// The devices of a pod. Asks again, with pauses, while kubelet is busy, away, or does not list the pod yet, or lists an
@@ -212,7 +213,7 @@ impl Kubelet {
     async fn get(&self, pod: &PodRef) -> Result<Option<PodResources>, KubeletError> {
         let request =
             GetPodResourcesRequest { pod_name: pod.name.clone(), pod_namespace: pod.namespace.clone() };
-        match self.client.clone().get(request).await {
+        match self.measured("get", self.client.clone().get(request)).await {
             Ok(answer) => Ok(answer.into_inner().pod_resources),
             Err(status) if is_busy(status.code()) => Err(KubeletError::refused(pod, "Get", &status)),
             Err(status) => {
@@ -226,8 +227,25 @@ impl Kubelet {
         }
     }
 
+    /// A call, counted.
+    async fn measured<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let start = Instant::now();
+        let answer = call.await;
+        let result = match &answer {
+            Ok(_) => "ok",
+            Err(status) if is_busy(status.code()) => "busy",
+            Err(_) => "failed",
+        };
+        self.metrics.kubelet(method, result, start.elapsed());
+        answer
+    }
+
     async fn list(&self, pod: &PodRef) -> Result<Vec<PodResources>, KubeletError> {
-        match self.client.clone().list(ListPodResourcesRequest {}).await {
+        match self.measured("list", self.client.clone().list(ListPodResourcesRequest {})).await {
             Ok(answer) => Ok(answer.into_inner().pod_resources),
             Err(status) => {
                 if status.code() == Code::Unavailable {

@@ -9,6 +9,7 @@ mod events;
 pub mod http;
 pub mod kubelet;
 pub mod local;
+mod metrics;
 mod nads;
 mod pending;
 mod pods;

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -22,8 +22,12 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
+    agent::count,
     errors::chain,
+    http::Observed,
     kubelet::{Kubelet, KubeletError},
+    metrics::{Metrics, Reason, Verb},
+    resolve::reason_of,
     server::Handler,
 };
 
@@ -36,6 +40,7 @@ const LARGEST: u64 = 1 << 20;
 pub struct Local {
     folder: PathBuf,
     kubelet: Kubelet,
+    metrics: Metrics,
 }
 
 /// A pod has no plan.
@@ -51,13 +56,41 @@ enum LocalError {
     Plan(#[from] PlanError),
 }
 
+impl LocalError {
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Kubelet(error) if error.may_pass())
+    }
+
+    /// For metrics.
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Folder(..) => Reason::Node,
+            Self::Ask(_) => Reason::Annotation,
+            Self::Kubelet(_) => Reason::Kubelet,
+            Self::Plan(error) => reason_of(error),
+        }
+    }
+}
+
+/// It needs nothing but its folder, and knows of no attachment: nobody tells it which pods there are.
+impl Observed for Local {
+    fn missing(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn metrics(&self) -> Result<String, fmt::Error> {
+        self.metrics.text()
+    }
+}
+
 impl Local {
     /// An agent with the definitions in `folder`, and kubelet's files, if there is one, at `kubelet_root`.
     ///
     /// # Errors
     /// When `kubelet_root` cannot be part of a socket address.
     pub fn new(folder: PathBuf, kubelet_root: &Path) -> Result<Self, KubeletError> {
-        Ok(Self { folder, kubelet: Kubelet::new(kubelet_root)? })
+        let metrics = Metrics::default();
+        Ok(Self { folder, kubelet: Kubelet::new(kubelet_root, metrics.clone())?, metrics })
     }
 
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Result<Plan, LocalError> {
@@ -85,17 +118,23 @@ impl Local {
 impl Handler for Local {
     async fn handle(&self, call: Call, deadline: Instant) -> Answer {
         match call {
-            Call::Resolve(call) => match self.resolve(&call, deadline).await {
-                Ok(plan) => Answer::Plan(plan),
-                Err(error) => {
-                    let retry = matches!(&error, LocalError::Kubelet(error) if error.may_pass());
-                    let message = chain(&error);
-                    tracing::warn!(pod = %call.pod, retry, error = message, "no plan");
-                    Answer::Failed(Failure { retry, message })
+            Call::Resolve(call) => {
+                let start = Instant::now();
+                let resolved = self.resolve(&call, deadline).await;
+                let failure = resolved.as_ref().err().map(|error| (error.reason(), error.may_pass()));
+                self.metrics.resolved(failure, start.elapsed());
+                match resolved {
+                    Ok(plan) => Answer::Plan(plan),
+                    Err(error) => {
+                        let (retry, message) = (error.may_pass(), chain(&error));
+                        tracing::warn!(pod = %call.pod, retry, error = message, "no plan");
+                        Answer::Failed(Failure { retry, message })
+                    }
                 }
-            },
+            }
             // There is nobody else to be told.
             Call::Report(report) => {
+                self.metrics.took(Verb::Add, &report.timings);
                 for network in &report.networks {
                     let ips = network.ips.join(" ");
                     tracing::info!(pod = %report.pod, network = network.name, interface = network.interface, ips, "attached");
@@ -103,6 +142,7 @@ impl Handler for Local {
                 Answer::Published
             }
             Call::Notify(notify) => {
+                count(&self.metrics, &notify);
                 tracing::info!(pod = %notify.pod, what = ?notify.what, message = notify.message, "told");
                 Answer::Taken
             }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use fairlead_agent::{
     agent::Agent,
-    http,
+    http::{self, Observed},
     local::Local,
     server::{self, Limits},
     socket::Socket,
@@ -55,9 +55,9 @@ struct Options {
     /// Where kubelet keeps its files
     #[arg(long, default_value = "/var/lib/kubelet")]
     kubelet_root: PathBuf,
-    /// Address for /healthz and /readyz; not served when not given
-    #[arg(long)]
-    http_address: Option<SocketAddr>,
+    /// Address for /metrics, /healthz and /readyz, `none` for none; not served when not given
+    #[arg(long, value_parser = http_address, default_value = "none")]
+    http_address: HttpAddress,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -73,6 +73,18 @@ const FIRST_LISTS: Duration = Duration::from_secs(10);
 enum LogFormat {
     Text,
     Json,
+}
+
+/// Where monitoring and probes are answered, if anywhere.
+#[derive(Clone, Copy, Debug)]
+struct HttpAddress(Option<SocketAddr>);
+
+fn http_address(text: &str) -> Result<HttpAddress, std::net::AddrParseError> {
+    if text == "none" {
+        Ok(HttpAddress(None))
+    } else {
+        text.parse().map(|address| HttpAddress(Some(address)))
+    }
 }
 
 fn main() -> ExitCode {
@@ -117,7 +129,10 @@ async fn serve(options: Options) -> Result<()> {
         let agent = Arc::new(Local::new(folder.clone(), &options.kubelet_root)?);
         let (socket, listener) = Socket::bind(&options.socket)?;
         tracing::info!(folder = %folder.display(), socket = %options.socket.display(), version = VERSION, "serving");
-        server::serve(listener, agent, Limits::default(), stop).await;
+        tokio::select! {
+            () = server::serve(listener, agent.clone(), Limits::default(), stop) => {}
+            () = observed(options.http_address, agent) => {}
+        }
         return remove(socket, &options.socket);
     }
     let node = node_name(options.node_name)?;
@@ -125,19 +140,19 @@ async fn serve(options: Options) -> Result<()> {
     let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
     let agent = Arc::new(agent);
     let (mut stop, mut background) = (pin!(stop), pin!(background.run(&agent)));
-    let mut probes = pin!(probes(options.http_address, agent.clone()));
+    let mut observed = pin!(observed(options.http_address, agent.clone()));
     tokio::select! {
         () = agent.complete(Instant::now() + FIRST_LISTS) => {}
         () = &mut stop => return Ok(()),
         () = &mut background => bail!("the caches ended"),
-        () = &mut probes => {}
+        () = &mut observed => {}
     }
     let (socket, listener) = Socket::bind(&options.socket)?;
     tracing::info!(node, socket = %options.socket.display(), version = VERSION, "serving");
     tokio::select! {
         () = server::serve(listener, agent.clone(), Limits::default(), &mut stop) => {}
         () = &mut background => bail!("the caches ended"),
-        () = &mut probes => {}
+        () = &mut observed => {}
     }
     remove(socket, &options.socket)
 }
@@ -146,8 +161,8 @@ fn remove(socket: Socket, path: &Path) -> Result<()> {
     socket.remove().with_context(|| format!("socket {} cannot be removed", path.display()))
 }
 
-async fn probes(address: Option<SocketAddr>, agent: Arc<Agent>) {
-    match address {
+async fn observed<O: Observed>(address: HttpAddress, agent: Arc<O>) {
+    match address.0 {
         Some(address) => http::serve(address, agent).await,
         None => std::future::pending().await,
     }

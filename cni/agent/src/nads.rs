@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     cache::{Cache, Key},
     errors,
+    metrics::{CacheState, Metrics},
 };
 
 /// How long a network that the cache lacks is waited for before the API server is asked: an object that was created just
@@ -95,8 +96,13 @@ pub(crate) struct Nads {
 }
 
 impl Nads {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, cache: Cache::new("NetworkAttachmentDefinitions") }
+    pub(crate) fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, cache: Cache::new("NetworkAttachmentDefinitions", "networks", metrics) }
+    }
+
+    /// For metrics.
+    pub(crate) fn state(&self) -> CacheState {
+        self.cache.state_now()
     }
 
     /// Keeps the cache up to date; never ends.

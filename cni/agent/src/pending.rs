@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     cache::Key,
+    metrics::Metrics,
     report::{self, ReportError},
 };
 
@@ -38,15 +39,26 @@ pub(crate) struct Late {
 pub(crate) struct Pending {
     waiting: Mutex<HashMap<Key, Late>>,
     added: Notify,
+    metrics: Metrics,
 }
 
 impl Pending {
+    pub(crate) fn new(metrics: Metrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
+    /// What waits.
+    pub(crate) fn all(&self) -> Vec<Late> {
+        self.waiting().values().cloned().collect()
+    }
+
     /// Has a report published as soon as the API server takes it. A newer one of the same pod takes its place.
     pub(crate) fn add(&self, report: Report, uid: String) {
         let key = key(&report.pod);
         let mut waiting = self.waiting();
         if waiting.len() >= ROOM && !waiting.contains_key(&key) {
             tracing::warn!(pod = %report.pod, "too many reports wait for the API server: network-status is dropped");
+            self.metrics.reported("dropped");
             return;
         }
         waiting.insert(key, Late { report, uid });
@@ -71,7 +83,7 @@ impl Pending {
     pub(crate) async fn run(&self, client: &Client, published: impl Fn(&Late)) {
         let mut pause = FIRST;
         loop {
-            let round: Vec<Late> = self.waiting().values().cloned().collect();
+            let round = self.all();
             if round.is_empty() {
                 self.added.notified().await;
                 pause = FIRST;
@@ -96,14 +108,19 @@ impl Pending {
         match result {
             Ok(()) => {
                 tracing::info!(%pod, interfaces = late.report.networks.len(), "published late");
+                self.metrics.reported("late");
                 published(late);
             }
             Err(error) if error.may_pass() => {
                 tracing::debug!(%pod, %error, "network-status waits on");
                 return false;
             }
-            Err(ReportError::Gone(_) | ReportError::Replaced(_)) => {}
-            Err(error) => tracing::warn!(%pod, %error, "not published"),
+            Err(error) => {
+                self.metrics.reported(error.outcome());
+                if !matches!(error, ReportError::Gone(_) | ReportError::Replaced(_)) {
+                    tracing::warn!(%pod, %error, "not published");
+                }
+            }
         }
         if self.is_current(late) {
             self.forget(pod);
@@ -139,6 +156,7 @@ mod tests {
             container_id: container.into(),
             networks: Vec::new(),
             warnings: Vec::new(),
+            timings: Vec::new(),
             deadline_ms: 0,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fairlead_cni::{
     agent_protocol::PodRef,
     networks::annotation::{DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
+    status::STATUS_ANNOTATION,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -12,12 +13,14 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt, watcher},
 };
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     cache::{Cache, Key},
     errors,
+    metrics::{CacheState, Metrics},
 };
 
 /// On the API server's image of a static pod: the UID under which kubelet and the runtime know it.
@@ -34,6 +37,8 @@ pub(crate) struct KnownPod {
     pub(crate) networks: Option<String>,
     /// The primary network that it asks for.
     pub(crate) default_network: Option<String>,
+    /// The networks of the interfaces that it has, by its network-status.
+    pub(crate) attached: Box<[String]>,
 }
 
 impl KnownPod {
@@ -70,14 +75,26 @@ pub(crate) struct Pods {
 }
 
 impl Pods {
-    pub(crate) fn new(client: Client, node: String) -> Self {
-        Self { client, node, cache: Cache::new("pods of this node") }
+    pub(crate) fn new(client: Client, node: String, metrics: Metrics) -> Self {
+        Self { client, node, cache: Cache::new("pods of this node", "pods", metrics) }
+    }
+
+    /// For metrics.
+    pub(crate) fn state(&self) -> CacheState {
+        self.cache.state_now()
+    }
+
+    /// Every pod that is known.
+    pub(crate) fn all(&self) -> Vec<(Key, Arc<KnownPod>)> {
+        self.cache.all()
     }
 
     /// Keeps the cache up to date; never ends.
     pub(crate) async fn follow(&self) {
         let api: Api<PartialObjectMeta<Pod>> = Api::all(self.client.clone());
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node));
+        // One that has ended gets no sandbox any more.
+        let fields = format!("spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed", self.node);
+        let config = watcher::Config::default().fields(&fields);
         self.cache.follow(watcher(api, config).default_backoff(), reduce).await;
     }
 
@@ -136,8 +153,19 @@ fn reduce(object: PartialObjectMeta<Pod>) -> Option<(Key, KnownPod)> {
         mirrors: annotations.remove(MIRROR_ANNOTATION),
         networks: annotations.remove(NETWORKS_ANNOTATION),
         default_network: annotations.remove(DEFAULT_NETWORK_ANNOTATION),
+        attached: annotations.remove(STATUS_ANNOTATION).map(|text| attached(&text)).unwrap_or_default(),
     };
     Some(((metadata.namespace?, metadata.name?), known))
+}
+
+/// The networks of a network-status annotation. Others may write it, and may write nonsense.
+fn attached(text: &str) -> Box<[String]> {
+    #[derive(Deserialize)]
+    struct Entry {
+        name: String,
+    }
+    let entries: Vec<Entry> = serde_json::from_str(text).unwrap_or_default();
+    entries.into_iter().map(|entry| entry.name).collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,15 @@ impl ReportError {
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+
+    /// For metrics.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Gone(_) | Self::Replaced(_) => "gone",
+            Self::Refused { .. } => "refused",
+            Self::Unreachable { .. } => "pending",
+        }
+    }
 }
 
 /// Writes network-status of a pod that the API server knows by `uid`, if that is not empty; tries again until `deadline`.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     kubelet::{Kubelet, KubeletError},
+    metrics::Reason,
     nads::{self, LookupError, Nads},
     pods::{Pods, UnknownOrder, UnknownPod},
 };
@@ -47,6 +48,31 @@ impl ResolveError {
             Self::Pod(_) | Self::Lookup(..) | Self::Order(_) => true,
             Self::Kubelet(error) => error.may_pass(),
             Self::Ask(_) | Self::Plan(_) => false,
+        }
+    }
+
+    /// For metrics.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Pod(_) => Reason::PodUnknown,
+            Self::Lookup(..) | Self::Order(_) => Reason::ApiServer,
+            Self::Ask(_) => Reason::Annotation,
+            Self::Kubelet(_) => Reason::Kubelet,
+            Self::Plan(error) => reason_of(error),
+        }
+    }
+}
+
+/// Why there is no plan, for metrics.
+pub(crate) fn reason_of(error: &PlanError) -> Reason {
+    match error {
+        PlanError::NoDefinition { .. } | PlanError::Config { .. } => Reason::Network,
+        PlanError::DuplicateInterface { .. }
+        | PlanError::PrimaryInterface { .. }
+        | PlanError::DefaultRoutes { .. }
+        | PlanError::DuplicateDevice { .. } => Reason::Annotation,
+        PlanError::TooFewDevices { .. } | PlanError::NotAllocated { .. } | PlanError::OthersDevice { .. } => {
+            Reason::Devices
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     os::fd::{AsFd, AsRawFd},
+    time::Instant,
 };
 
 use fairlead_resource_config::PciAddress;
@@ -65,6 +66,7 @@ fn make(
         info.copy()?;
     }
     for step in std::mem::take(&mut planned.steps) {
+        let start = Instant::now();
         let result = match &step.how {
             How::Execute(binary) => {
                 let work = Work::Executed { binary: binary.clone() };
@@ -84,6 +86,7 @@ fn make(
             }
         };
         record.result = Some(result);
+        engine.took(&record.network, &step.kind, start);
     }
     record.phase = Phase::Attached;
     engine.store.save(record, false)
@@ -170,7 +173,9 @@ fn build(
             name_holder(record, step);
             engine.store.save(record, true)?;
         }
+        let start = Instant::now();
         let found = ipam.add(&step.fields, record, engine)?;
+        engine.took(&record.network, "ipam", start);
         result.ips = found.ips;
         result.routes = found.routes;
         result.dns = found.dns;
@@ -225,7 +230,9 @@ fn claim(device: &str, record: &Record, engine: &mut Engine) -> Result<Lock, Cni
             return Err(CniError::new(code::TRY_AGAIN, text));
         }
         let label = format!("device {device} was left by pod {}", owner.pod);
+        let own = engine.timings.len();
         undo_locked(owner, Evidence::Records, engine, None).map_err(|error| error.context(label))?;
+        engine.timings.truncate(own);
     }
     free_of_upstream(device, engine)?;
     engine.store.claim_device(device, record)?;

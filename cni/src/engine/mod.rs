@@ -13,12 +13,15 @@ mod neighbours;
 mod takeover;
 mod undo;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use fairlead_kernel::{Netns, NetnsId};
 
 use crate::{
-    agent_protocol::PodRef,
+    agent_protocol::{PodRef, Timing},
     config::{Fields, Injection, NetworkConfig},
     drivers::{Host, Ipv6, Pass, Request, Spec, kernel, sriov::States, takes},
     exec::{PluginEnv, find},
@@ -82,6 +85,8 @@ pub struct Engine {
     pub sriov_cni: States,
     /// Whether a sandbox may be the host's own namespace (`CNI_NETNS_OVERRIDE`).
     pub own_netns: bool,
+    /// How long the parts of this call took.
+    pub timings: Vec<Timing>,
 }
 
 impl Engine {
@@ -100,6 +105,7 @@ impl Engine {
             boot_id: boot_id.trim().to_owned(),
             sriov_cni: States::default(),
             own_netns: false,
+            timings: Vec::new(),
         })
     }
 
@@ -109,6 +115,12 @@ impl Engine {
     /// Code 11 when another call holds it for too long.
     pub fn lock_sandbox(&self, container_id: &str, holder: &str) -> Result<Lock, CniError> {
         Lock::take(&self.locks, &sandbox_lock(container_id), holder, DEVICE_LIMIT)
+    }
+
+    /// Notes how long a part of the call took; `network` is empty for one of the whole call.
+    pub fn took(&mut self, network: &str, step: &str, since: Instant) {
+        let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.timings.push(Timing { network: network.to_owned(), step: step.to_owned(), us });
     }
 
     /// As [`Engine::lock_sandbox`], for one interface that a plugin makes by itself.

@@ -1,6 +1,6 @@
 //! Undoing attachments from their records alone: for DEL, for the rollback of an ADD, and for what a dead sandbox left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_kernel::Netns;
 use serde_json::Value;
@@ -96,25 +96,27 @@ const SWEEP_LIMIT: usize = 4;
 
 /// Undoes what is left of sandboxes that are gone: containerd (1.7) asks for no DEL of a sandbox whose ADD never ended well,
 /// and an ADD may be killed after all is attached, before the runtime is told. A DEL that comes yet finds nothing to do.
-/// What fails is said, and left for the next call.
-pub fn sweep_dead(engine: &mut Engine) {
-    for failure in sweep(engine, SWEEP_LIMIT) {
-        say(failure);
-    }
+/// What fails is said, and left for the next call. How many were cleaned up after.
+pub fn sweep_dead(engine: &mut Engine) -> u32 {
+    let (swept, failures) = sweep(engine, SWEEP_LIMIT);
+    failures.iter().for_each(say);
+    swept
 }
 
 /// As [`sweep_dead`], for all sandboxes; what fails is returned.
 pub fn sweep_all(engine: &mut Engine) -> Vec<CniError> {
-    sweep(engine, usize::MAX)
+    sweep(engine, usize::MAX).1
 }
 
-fn sweep(engine: &mut Engine, limit: usize) -> Vec<CniError> {
+fn sweep(engine: &mut Engine, limit: usize) -> (u32, Vec<CniError>) {
+    let own = engine.timings.len();
+    let mut swept = 0;
     let mut failures: Vec<CniError> = forget_vain_claims(engine).err().into_iter().collect();
     let candidates = match engine.store.perhaps_dead(&engine.boot_id) {
         Ok(candidates) => candidates,
         Err(error) => {
             failures.push(error);
-            return failures;
+            return (swept, failures);
         }
     };
     for id in candidates.iter().take(limit) {
@@ -124,11 +126,14 @@ fn sweep(engine: &mut Engine, limit: usize) -> Vec<CniError> {
         else {
             continue;
         };
-        if let Err(error) = undo_dead(id, engine) {
-            failures.push(error.context(format_args!("dead sandbox {id}")));
+        match undo_dead(id, engine) {
+            Ok(is_dead) => swept += u32::from(is_dead),
+            Err(error) => failures.push(error.context(format_args!("dead sandbox {id}"))),
         }
     }
-    failures
+    // They are nothing of the call's own sandbox.
+    engine.timings.truncate(own);
+    (swept, failures)
 }
 
 /// Forgets sandboxes whose call was killed before there was a record, and removes the locks of killed calls. Nobody may be at
@@ -161,14 +166,14 @@ fn forget_vain_claims(engine: &Engine) -> Result<(), CniError> {
     Ok(())
 }
 
-/// Undoes what is left of a sandbox, if it is gone for certain.
-fn undo_dead(container_id: &str, engine: &mut Engine) -> Result<(), CniError> {
+/// Undoes what is left of a sandbox, if it is gone for certain; whether it was.
+fn undo_dead(container_id: &str, engine: &mut Engine) -> Result<bool, CniError> {
     let records = engine.store.all_of_sandbox(container_id)?;
     if !records.iter().all(|record| is_gone(record, &engine.boot_id)) {
-        return Ok(());
+        return Ok(false);
     }
     undo_all(records, Evidence::Runtime(None), engine)?;
-    forget(container_id, engine)
+    forget(container_id, engine).map(|()| true)
 }
 
 /// Undoes one attachment under the locks of its devices. `pod` is its namespace where the caller has it open already.
@@ -210,6 +215,7 @@ pub(super) fn undo_locked(
     let mut errors = Vec::new();
     let mut left = Vec::new();
     while let Some(step) = record.steps.pop() {
+        let start = Instant::now();
         let mut failures = match same_boot {
             true => detach(&step.work, &record, engine, pod.as_deref_mut()),
             false => Vec::new(),
@@ -221,6 +227,7 @@ pub(super) fn undo_locked(
         if failures.is_empty() {
             failures.extend(undo_outside(&step, &record, pod.is_some()));
         }
+        engine.took(&record.network, &step.kind, start);
         if !failures.is_empty() {
             errors.append(&mut failures);
             left.push(step);

@@ -9,7 +9,6 @@ use super::{
     open_engine, pod_of, report,
 };
 use crate::{
-    agent_protocol::Happening,
     config::Injection,
     drivers::Pod,
     engine::{self, DeviceInfo, Engine, Evidence, Planned, Sandbox, Wish, attach, plan, undo_all},
@@ -39,23 +38,29 @@ pub(super) fn add(call: &Call, config: &MetaConfig) -> Result<String, CniError> 
     let holder = format!("ADD of pod {} (sandbox {})", sandbox.pod, sandbox.container_id);
     let lock = engine.lock_sandbox(&call.container_id, &holder)?;
     clear_unfinished(&sandbox, &mut engine)?;
+    engine.timings.clear();
+    engine.took("", "lock", start);
 
+    let resolving = Instant::now();
     let networks = networks::find(call, config, &sandbox)?;
+    engine.took("", "resolve", resolving);
     let made = Pod::open(netns).and_then(|pod| make(&networks, call, config, &sandbox, &mut engine, pod));
     // Published before the runtime is told, so that the annotation is there when containers start. The sandbox's lock is free
     // meanwhile: nothing of the node is touched any more.
     drop(lock);
+    engine.took("", "total", start);
     let (pod, container) = (&sandbox.pod, sandbox.container_id.as_str());
     match made {
         Ok(made) => {
             if networks.is_told {
-                report::publish(config, pod, container, &made.records, made.warnings, start);
+                let timings = std::mem::take(&mut engine.timings);
+                report::publish(config, &sandbox, made.records.as_slice(), made.warnings, timings, start);
             }
             Ok(made.document)
         }
         Err(error) => {
             if networks.is_told {
-                report::tell(config, pod, container, Happening::AddFailed, error.to_string());
+                report::add_failed(config, pod, container, &error);
             }
             Err(error)
         }
@@ -85,11 +90,14 @@ fn make(
         return Err(CniError::new(code::UNSUPPORTED_FIELD, text.clone()));
     }
     warnings.iter().for_each(say);
+    let validating = Instant::now();
     let mut planned = Vec::new();
     for (place, wanted) in networks.all.iter().enumerate() {
         let wish = wish_of(wanted, place, call, config);
         planned.push(plan(wish, sandbox, engine, |kind| wanted.is_in_process(kind, config))?);
     }
+    engine.took("", "validate", validating);
+    let attaching = Instant::now();
     let intended = engine::intend(&mut planned, sandbox, engine);
     let done =
         intended.and_then(|()| attach_all(planned, sandbox, engine, &mut pod)).and_then(|mut records| {
@@ -98,6 +106,7 @@ fn make(
             let result = records.first().and_then(|record| record.result.clone()).unwrap_or_default();
             // The oldest versions cannot tell every result.
             let document = result.render(config.version)?.to_string();
+            engine.took("", "attach", attaching);
             Ok((records, document))
         });
     match done {

@@ -1,6 +1,6 @@
 //! DEL of a pod: from its records alone. Neither agent nor API server nor configuration is needed.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use serde_json::Value;
 
@@ -17,21 +17,30 @@ use crate::{
 };
 
 pub(super) fn del(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
+    let start = Instant::now();
     let mut engine = open_engine(config)?;
     let holder = format!("DEL of pod {} (sandbox {})", pod_of(call, config), call.container_id);
     let lock = engine.lock_sandbox(&call.container_id, &holder)?;
+    engine.took("", "lock", start);
     let records = engine.store.of_sandbox(&call.container_id)?;
     if records.is_empty() {
         forget(&call.container_id, &engine)?;
         del_unrecorded(call, config, &mut engine)?;
         drop(lock);
+        let swept = sweep_dead(&mut engine);
+        report::swept(config, &pod_of(call, config), &call.container_id, swept);
     } else {
+        let undoing = Instant::now();
         let undone = undo_all(records.clone(), Evidence::Runtime(call.netns_path()), &mut engine);
         drop(lock);
-        report::removed(config, &records, undone.as_ref().err().map(ToString::to_string));
+        engine.took("", "detach", undoing);
+        engine.took("", "total", start);
+        let timings = std::mem::take(&mut engine.timings);
+        // What this call could not do is not the reason to leave other things lying about.
+        let swept = sweep_dead(&mut engine);
+        report::removed(config, &records, undone.as_ref().err(), timings, swept);
         undone?;
     }
-    sweep_dead(&mut engine);
     sweep(&engine.locks);
     Ok(())
 }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::config::MetaConfig;
 use crate::{
     agent_client,
-    agent_protocol::{Call, Happening, Notify, PodRef, Report},
-    engine::device_info,
-    protocol::result::CniResult,
+    agent_protocol::{Call, Happening, Notify, PodRef, Report, Timing},
+    engine::{Sandbox, device_info},
+    protocol::{error::CniError, result::CniResult},
     record::Record,
     say::say,
     status::NetworkStatus,
@@ -23,10 +23,10 @@ const TELLING: Duration = Duration::from_millis(500);
 /// Publishes the pod's interfaces. A failure is said and no more: the pod has its interfaces, and the agent goes on trying.
 pub(super) fn publish(
     config: &MetaConfig,
-    pod: &PodRef,
-    container_id: &str,
+    sandbox: &Sandbox,
     records: &[Record],
     warnings: Vec<String>,
+    timings: Vec<Timing>,
     start: Instant,
 ) {
     let networks = records.iter().flat_map(|record| {
@@ -35,11 +35,13 @@ pub(super) fn publish(
         statuses(&record.network, record.order == 0, &result, device_info.as_ref())
     });
     let limit = config.agent_timeout.saturating_sub(start.elapsed()).max(LEAST);
+    let pod = &sandbox.pod;
     let report = Report {
         pod: pod.clone(),
-        container_id: container_id.to_owned(),
+        container_id: sandbox.container_id.clone(),
         networks: networks.collect(),
         warnings,
+        timings,
         deadline_ms: 0,
     };
     if let Err(error) = agent_client::call(&config.agent_socket, &Call::Report(report), limit) {
@@ -47,30 +49,61 @@ pub(super) fn publish(
     }
 }
 
-/// Has the agent tell on the pod what happened. Without an agent nobody is told.
-pub(super) fn tell(config: &MetaConfig, pod: &PodRef, container_id: &str, what: Happening, message: String) {
-    let (pod, container_id) = (pod.clone(), container_id.to_owned());
-    let notify = Notify { pod, container_id, what, message, deadline_ms: 0 };
-    agent_client::tell(&config.agent_socket, Call::Notify(notify), TELLING);
+/// Has the agent tell on the pod that its networks could not be attached.
+pub(super) fn add_failed(config: &MetaConfig, pod: &PodRef, container_id: &str, error: &CniError) {
+    let mut notify = of(pod, container_id, Happening::AddFailed);
+    (notify.code, notify.message) = (error.code, error.to_string());
+    tell(config, notify);
 }
 
 /// Tells that a DEL removed these attachments, or why it could not. A pod that had nothing but the node's own network is not
 /// told.
-pub(super) fn removed(config: &MetaConfig, records: &[Record], failure: Option<String>) {
-    let Some(first) = records.iter().find(|record| record.order > 0 || record.network.contains('/')) else {
-        return;
-    };
-    let (what, message) = match failure {
-        Some(failure) => (Happening::RemoveFailed, failure),
-        None => {
-            let names: Vec<String> = records
-                .iter()
-                .map(|record| format!("{} from {}", record.interface, record.network))
-                .collect();
-            (Happening::Removed, format!("Remove {}", names.join(", ")))
-        }
-    };
-    tell(config, &first.pod, &first.container_id, what, message);
+pub(super) fn removed(
+    config: &MetaConfig,
+    records: &[Record],
+    failure: Option<&CniError>,
+    timings: Vec<Timing>,
+    count: u32,
+) {
+    let Some(any) = records.first() else { return };
+    if !records.iter().any(|record| record.order > 0 || record.network.contains('/')) {
+        return swept(config, &any.pod, &any.container_id, count);
+    }
+    let mut notify = of(&any.pod, &any.container_id, Happening::Removed);
+    (notify.timings, notify.swept) = (timings, count);
+    if let Some(error) = failure {
+        (notify.what, notify.code, notify.message) = (Happening::RemoveFailed, error.code, error.to_string());
+    } else {
+        let names: Vec<String> =
+            records.iter().map(|record| format!("{} from {}", record.interface, record.network)).collect();
+        notify.message = format!("Remove {}", names.join(", "));
+    }
+    tell(config, notify);
+}
+
+/// Tells of dead sandboxes, if there were any, where there is nothing to tell of the call's own.
+pub(super) fn swept(config: &MetaConfig, pod: &PodRef, container_id: &str, count: u32) {
+    if count > 0 {
+        tell(config, Notify { swept: count, ..of(pod, container_id, Happening::Swept) });
+    }
+}
+
+fn of(pod: &PodRef, container_id: &str, what: Happening) -> Notify {
+    Notify {
+        pod: pod.clone(),
+        container_id: container_id.to_owned(),
+        what,
+        message: String::new(),
+        code: 0,
+        timings: Vec::new(),
+        swept: 0,
+        deadline_ms: 0,
+    }
+}
+
+/// Without an agent nobody is told.
+fn tell(config: &MetaConfig, notify: Notify) {
+    agent_client::tell(&config.agent_socket, Call::Notify(notify), TELLING);
 }
 
 /// The entries of one attachment: one for each interface that is inside the sandbox. Addresses go to the interface that they

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use fairlead_cni::agent_protocol::{Call, Happening, PlannedAttachment, Report};
+use fairlead_cni::agent_protocol::{Call, Happening, PlannedAttachment, Report, Timing};
 use fairlead_kernel::route::OperState;
 use serde_json::{Value, json};
 
@@ -128,6 +128,36 @@ fn default_routes_of_both_families_move_and_what_is_known_of_them_agrees() {
 fn remove_bridge(runtime: &Runtime) {
     let bridge = runtime.bed.host.link("br0").unwrap();
     runtime.bed.host.route().delete_link(&bridge).unwrap();
+}
+
+#[test]
+fn how_long_each_step_took_is_told() {
+    let Some(runtime) = routed("timings", None, None) else { return };
+    let (pod, config) = (runtime.bed.pod(), built_in(&runtime));
+    runtime.call_with("ADD", "c1", &pod.path(), &config).unwrap();
+    let named = |timings: &[Timing]| -> Vec<String> {
+        timings.iter().map(|timing| format!("{} {}", timing.network, timing.step)).collect()
+    };
+    let timings = report(&runtime).timings;
+    let networks = [
+        "cluster ipam",
+        "cluster bridge",
+        "default/net1 ipam",
+        "default/net1 macvlan",
+        "default/net2 ipam",
+        "default/net2 macvlan",
+    ];
+    let parts = [&[" lock", " resolve", " validate"][..], &networks[..], &[" attach", " total"][..]].concat();
+    assert_eq!(named(&timings), parts);
+    let of =
+        |step: &str| timings.iter().filter(|timing| timing.step == step).map(|timing| timing.us).sum::<u64>();
+    assert!(of("ipam") <= of("bridge") + of("macvlan") && of("attach") <= of("total"), "{timings:?}");
+    assert!(of("macvlan") > 0);
+    runtime.call_with("DEL", "c1", &pod.path(), &config).unwrap();
+    let agent = runtime.agent.lock().unwrap();
+    let Some(Call::Notify(told)) = agent.calls.last() else { panic!("{:?}", agent.calls) };
+    let steps = ["default/net2 macvlan", "default/net1 macvlan", "cluster bridge"];
+    assert_eq!(named(&told.timings), [&[" lock"][..], &steps[..], &[" detach", " total"][..]].concat());
 }
 
 #[test]

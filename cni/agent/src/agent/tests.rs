@@ -1,3 +1,5 @@
+mod metrics;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -237,6 +239,7 @@ async fn a_report_is_published_and_told_on_the_pod() {
             network("default/dpdk", "net2", &[], false),
         ],
         warnings: Vec::new(),
+        timings: Vec::new(),
         deadline_ms: 1000,
     });
     assert_eq!(running.ask(call, 30_000).await, Answer::Published);
@@ -247,7 +250,7 @@ async fn a_report_is_published_and_told_on_the_pod() {
     );
 }
 
-/// The status line that a probe gets.
+/// The answer to a GET, from its status line on.
 async fn probe(address: std::net::SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -404,6 +407,9 @@ async fn what_happened_is_told_on_the_pod() {
             container_id: "c".into(),
             what,
             message: format!("why {count}"),
+            code: 999,
+            timings: Vec::new(),
+            swept: 0,
             deadline_ms: 500,
         };
         assert_eq!(running.ask(Call::Notify(notify), 500).await, Answer::Taken);
@@ -429,6 +435,7 @@ async fn a_pod_starts_without_the_api_server_and_its_status_follows() {
         container_id: "c".into(),
         networks: vec![network],
         warnings: vec!["network default/vf: in vain".into()],
+        timings: Vec::new(),
         deadline_ms: 30_000,
     };
     let before = Instant::now();

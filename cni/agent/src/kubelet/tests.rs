@@ -17,7 +17,11 @@ async fn ask(fake: &FakeKubelet) -> Result<PodDevices, KubeletError> {
 }
 
 async fn devices(root: &Path) -> Result<PodDevices, KubeletError> {
-    Kubelet::new(root).unwrap().devices(&pod(), soon()).await.map(|held| held.devices(&[]))
+    Kubelet::new(root, Metrics::default())
+        .unwrap()
+        .devices(&pod(), soon())
+        .await
+        .map(|held| held.devices(&[]))
 }
 
 /// Writes the checkpoint: UID, container and device of each entry.
@@ -52,7 +56,7 @@ async fn without_get_the_list_is_asked_and_get_not_again() {
     let listed = vec![other, resources(&[(RESOURCE, &["0000:01:10.0"])])];
     fake.lists.lock().unwrap().push_back(Ok(listed));
     let root = fake.serve();
-    let kubelet = Kubelet::new(root.path()).unwrap();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
     for _ in 0..2 {
         let devices = kubelet.devices(&pod(), soon()).await.unwrap().devices(&[]);
         assert_eq!(devices.of(RESOURCE), ["0000:01:10.0"]);
@@ -69,7 +73,7 @@ async fn an_error_of_get_that_says_nothing_leads_to_the_list_once() {
     ]);
     fake.lists.lock().unwrap().push_back(Ok(vec![resources(&[(RESOURCE, &["a"])])]));
     let root = fake.serve();
-    let kubelet = Kubelet::new(root.path()).unwrap();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
     for id in ["a", "b"] {
         assert_eq!(kubelet.devices(&pod(), soon()).await.unwrap().devices(&[]).of(RESOURCE), [id]);
     }
@@ -96,7 +100,7 @@ async fn a_kubelet_that_stays_busy_is_a_failure_that_may_pass() {
     let fake = FakeKubelet::default();
     fake.lists.lock().unwrap().push_back(Err(Status::resource_exhausted("rate limit")));
     let root = fake.serve();
-    let kubelet = Kubelet::new(root.path()).unwrap();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
     let error = kubelet.devices(&pod(), Instant::now() + Duration::from_secs(1)).await.unwrap_err();
     assert!(error.may_pass());
     assert!(error.to_string().contains("default/router: List: "), "{error}");
@@ -123,7 +127,7 @@ async fn an_earlier_pod_of_the_same_name_is_not_taken_for_this_one() {
 #[tokio::test]
 async fn a_missing_socket_is_waited_for_and_named() {
     let root = tempfile::tempdir().unwrap();
-    let kubelet = Kubelet::new(root.path()).unwrap();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
     let error = kubelet.devices(&pod(), Instant::now() + Duration::from_millis(60)).await.unwrap_err();
     assert!(error.may_pass());
     let text = error.to_string();
@@ -151,7 +155,7 @@ async fn an_earlier_pod_with_other_devices_is_seen_by_the_checkpoint_and_waited_
     write_checkpoint(root.path(), &[("earlier", "main", "a"), ("u", "main", "b")]);
     assert_eq!(devices(root.path()).await.unwrap().of(RESOURCE), ["b"]);
     assert_eq!(calls(&fake), ["Get", "List", "List"]);
-    let kubelet = Kubelet::new(root.path()).unwrap();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
     fake.lists.lock().unwrap().clear();
     fake.lists.lock().unwrap().push_back(Ok(vec![row("a")]));
     let error = kubelet.devices(&pod(), Instant::now() + Duration::from_secs(1)).await.unwrap_err();
@@ -174,11 +178,11 @@ async fn devices_that_kubelet_does_not_list_are_added_from_the_checkpoint() {
 async fn without_the_socket_the_checkpoint_tells_by_uid() {
     let root = tempfile::tempdir().unwrap();
     write_checkpoint(root.path(), &[("other", "main", "a"), ("u", "main", "b"), ("u", "main", "c")]);
-    let held = Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await.unwrap();
+    let held = Kubelet::new(root.path(), Metrics::default()).unwrap().devices(&pod(), soon()).await.unwrap();
     assert!(!held.needs_order());
     assert_eq!(held.devices(&[]).of(RESOURCE), ["b", "c"]);
     write_checkpoint(root.path(), &[("u", "x", "b"), ("u", "a", "c")]);
-    let held = Kubelet::new(root.path()).unwrap().devices(&pod(), soon()).await.unwrap();
+    let held = Kubelet::new(root.path(), Metrics::default()).unwrap().devices(&pod(), soon()).await.unwrap();
     assert!(held.needs_order());
     assert_eq!(held.devices(&["x".to_owned(), "a".to_owned()]).of(RESOURCE), ["b", "c"]);
 }
@@ -190,12 +194,12 @@ async fn what_others_have_is_known_by_name_or_by_uid() {
     other.name = "holder".into();
     fake.lists.lock().unwrap().push_back(Ok(vec![other, resources(&[(RESOURCE, &["b"])])]));
     let root = fake.serve();
-    let others = Kubelet::new(root.path()).unwrap().others(&pod(), soon()).await.unwrap();
+    let others = Kubelet::new(root.path(), Metrics::default()).unwrap().others(&pod(), soon()).await.unwrap();
     assert_eq!(others, BTreeMap::from([("a".to_owned(), "pod default/holder".to_owned())]));
     let root = tempfile::tempdir().unwrap();
     write_checkpoint(root.path(), &[("other", "main", "a"), ("u", "main", "b")]);
-    let others = Kubelet::new(root.path()).unwrap().others(&pod(), soon()).await.unwrap();
+    let others = Kubelet::new(root.path(), Metrics::default()).unwrap().others(&pod(), soon()).await.unwrap();
     assert_eq!(others, BTreeMap::from([("a".to_owned(), "the pod with UID other".to_owned())]));
-    let nowhere = Kubelet::new(Path::new("/nonexistent")).unwrap();
+    let nowhere = Kubelet::new(Path::new("/nonexistent"), Metrics::default()).unwrap();
     assert!(nowhere.others(&pod(), soon()).await.unwrap().is_empty());
 }

@@ -22,6 +22,7 @@ fn report() -> Report {
             network("default/a", "net1", &[], false),
         ],
         warnings: Vec::new(),
+        timings: Vec::new(),
         deadline_ms: 1000,
     }
 }
