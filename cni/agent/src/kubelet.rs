@@ -2,11 +2,15 @@
 //! has nothing but UIDs.
 
 mod held;
+mod listing;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use fairlead_cni::{agent_protocol::PodRef, networks::devices::ContainerDevices};
@@ -18,7 +22,10 @@ use fairlead_kubelet_api::{
     },
 };
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -27,7 +34,10 @@ use tonic::{
 use crate::{backoff::Backoff, errors, metrics::Metrics};
 
 pub use self::held::Held;
-use self::held::{Checked, check};
+use self::{
+    held::{Checked, check},
+    listing::{Listed, Listing},
+};
 
 /// The service's socket below kubelet's root.
 const SOCKET: &str = "pod-resources/kubelet.sock";
@@ -35,6 +45,8 @@ const SOCKET: &str = "pod-resources/kubelet.sock";
 const CHECKPOINT: &str = "device-plugins";
 /// Upper bound of an answer in bytes, as other readers set it: a full `List` of a large node exceeds tonic's 4 MiB.
 const LARGEST_ANSWER: usize = 16 << 20;
+/// So many pods are asked for one by one at a time; if there are more, the list of all costs kubelet less.
+const SINGLE: usize = 4;
 
 /// A pod's devices are not known.
 #[derive(Debug, Error)]
@@ -104,6 +116,8 @@ pub struct Kubelet {
     client: PodResourcesListerClient<Channel>,
     /// Cleared while kubelet says that it has no `Get`.
     has_get: AtomicBool,
+    single: Semaphore,
+    listing: Listing,
     metrics: Metrics,
 }
 
@@ -118,7 +132,15 @@ impl Kubelet {
             .map_err(|source| KubeletError::Path(root.to_owned(), source))?;
         let client =
             PodResourcesListerClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER);
-        Ok(Self { root: root.to_owned(), socket, client, has_get: AtomicBool::new(true), metrics })
+        Ok(Self {
+            root: root.to_owned(),
+            socket,
+            client,
+            has_get: AtomicBool::new(true),
+            single: Semaphore::new(SINGLE),
+            listing: Listing::default(),
+            metrics,
+        })
     }
 
     /// The devices of a pod. Asks again, with pauses, while kubelet is busy, away, or does not list the pod yet, or lists an
@@ -161,7 +183,7 @@ impl Kubelet {
 
     async fn ask_others(&self, pod: &PodRef) -> Result<BTreeMap<String, String>, KubeletError> {
         if self.socket.exists() {
-            return Ok(held::by_others(pod, self.list(pod).await?));
+            return Ok(held::by_others(pod, &self.list(pod).await?));
         }
         match self.checkpoint() {
             Some(entries) if !pod.uid.is_empty() => Ok(held::by_other_uids(pod, entries)),
@@ -181,21 +203,25 @@ impl Kubelet {
                 _ => Err(KubeletError::NoSocket(self.socket.clone(), pod.clone())),
             };
         }
-        let mut listed = Vec::new();
-        if self.has_get.load(Ordering::Relaxed) {
-            listed.extend(self.get(pod).await?);
-        }
-        if listed.is_empty() {
-            listed = self.list(pod).await?;
-            listed.retain(|one| one.name == pod.name && one.namespace == pod.namespace);
-        }
-        let listed: Vec<Vec<ContainerDevices>> = listed.into_iter().map(rows).collect();
-        match check(listed, own.as_deref()) {
+        match check(self.listed(pod).await?, own.as_deref()) {
             Checked::Good(held) => Ok(held),
             Checked::Unknown => Err(KubeletError::UnknownPod(pod.clone())),
             Checked::Ambiguous => Err(KubeletError::Ambiguous(pod.clone())),
             Checked::Earlier => Err(KubeletError::Earlier(pod.clone())),
         }
+    }
+
+    /// The containers of the pods of this name.
+    async fn listed(&self, pod: &PodRef) -> Result<Vec<Vec<ContainerDevices>>, KubeletError> {
+        if self.has_get.load(Ordering::Relaxed)
+            && let Ok(_single) = self.single.try_acquire()
+            && let Some(found) = self.get(pod).await?
+        {
+            return Ok(vec![Listed::from(found).containers]);
+        }
+        let all = self.list(pod).await?;
+        let of_name = all.iter().filter(|one| one.name == pod.name && one.namespace == pod.namespace);
+        Ok(of_name.map(|one| one.containers.clone()).collect())
     }
 
     /// Kubelet's checkpoint, where it can be read.
@@ -244,17 +270,19 @@ impl Kubelet {
         answer
     }
 
-    async fn list(&self, pod: &PodRef) -> Result<Vec<PodResources>, KubeletError> {
-        match self.measured("list", self.client.clone().list(ListPodResourcesRequest {})).await {
-            Ok(answer) => Ok(answer.into_inner().pod_resources),
-            Err(status) => {
-                if status.code() == Code::Unavailable {
-                    // Kubelet restarts, perhaps as a newer version.
-                    self.has_get.store(true, Ordering::Relaxed);
-                }
-                Err(KubeletError::refused(pod, "List", &status))
+    /// All pods, with others who ask at the same time.
+    async fn list(&self, pod: &PodRef) -> Result<Arc<[Listed]>, KubeletError> {
+        let call = async || {
+            let answer = self.measured("list", self.client.clone().list(ListPodResourcesRequest {})).await;
+            answer.map(|answer| answer.into_inner().pod_resources)
+        };
+        self.listing.get(call).await.map_err(|status| {
+            if status.code() == Code::Unavailable {
+                // Kubelet restarts, perhaps as a newer version.
+                self.has_get.store(true, Ordering::Relaxed);
             }
-        }
+            KubeletError::refused(pod, "List", &status)
+        })
     }
 }
 
@@ -270,16 +298,6 @@ async fn bear(error: KubeletError, pod: &PodRef, backoff: &mut Backoff) -> Resul
 /// Kubelet limits the rate of calls and is away while it restarts.
 fn is_busy(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
-}
-
-fn rows(pod: PodResources) -> Vec<ContainerDevices> {
-    pod.containers
-        .into_iter()
-        .map(|container| ContainerDevices {
-            container: container.name,
-            rows: container.devices.into_iter().map(|row| (row.resource_name, row.device_ids)).collect(),
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use fairlead_kubelet_api::pod_resources::{
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, time::Instant};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 use tower_test::mock::{self, Handle};
@@ -88,6 +88,11 @@ pub(crate) struct FakeKubelet {
     pub(crate) gets: Answers<PodResources>,
     /// Answers of `List`, the last one again and again.
     pub(crate) lists: Answers<Vec<PodResources>>,
+    /// What both answer from, when it is there.
+    pub(crate) node: Arc<Mutex<Option<Vec<PodResources>>>>,
+    /// Calls that may come at once; each comes again after a hundredth of a second, as in kubelet.
+    pub(crate) burst: Option<f64>,
+    pub(crate) spent: Arc<Mutex<(f64, Option<Instant>)>>,
     /// Methods that were called.
     pub(crate) calls: Arc<Mutex<Vec<&'static str>>>,
 }
@@ -98,6 +103,19 @@ impl FakeKubelet {
         let root = tempfile::tempdir().unwrap();
         self.serve_at(root.path());
         root
+    }
+
+    fn called(&self, method: &'static str) -> Result<(), Status> {
+        self.calls.lock().unwrap().push(method);
+        let Some(burst) = self.burst else { return Ok(()) };
+        let mut spent = self.spent.lock().unwrap();
+        let back = spent.1.map_or(0.0, |at| at.elapsed().as_secs_f64() * 100.0);
+        *spent = ((spent.0 - back).max(0.0) + 1.0, Some(Instant::now()));
+        if spent.0 <= burst {
+            return Ok(());
+        }
+        spent.0 -= 1.0;
+        Err(Status::resource_exhausted("rejected by rate limit"))
     }
 
     pub(crate) fn serve_at(&self, root: &Path) {
@@ -115,7 +133,10 @@ impl PodResourcesLister for FakeKubelet {
         &self,
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
-        self.calls.lock().unwrap().push("List");
+        self.called("List")?;
+        if let Some(pod_resources) = self.node.lock().unwrap().clone() {
+            return Ok(Response::new(ListPodResourcesResponse { pod_resources }));
+        }
         let mut lists = self.lists.lock().unwrap();
         let answer = if lists.len() > 1 { lists.pop_front() } else { lists.front().cloned() };
         let pod_resources = answer.unwrap_or_else(|| Ok(Vec::new()))?;
@@ -131,9 +152,14 @@ impl PodResourcesLister for FakeKubelet {
 
     async fn get(
         &self,
-        _: Request<GetPodResourcesRequest>,
+        request: Request<GetPodResourcesRequest>,
     ) -> Result<Response<GetPodResourcesResponse>, Status> {
-        self.calls.lock().unwrap().push("Get");
+        self.called("Get")?;
+        if let Some(pods) = self.node.lock().unwrap().as_ref() {
+            let found = pods.iter().find(|pod| pod.name == request.get_ref().pod_name).cloned();
+            let found = found.ok_or_else(|| Status::unknown("no such pod"))?;
+            return Ok(Response::new(GetPodResourcesResponse { pod_resources: Some(found) }));
+        }
         let answer = self.gets.lock().unwrap().pop_front();
         let resources = answer.unwrap_or_else(|| Err(Status::unimplemented("unknown method Get")))?;
         Ok(Response::new(GetPodResourcesResponse { pod_resources: Some(resources) }))

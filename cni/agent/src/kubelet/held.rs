@@ -6,7 +6,9 @@ use fairlead_cni::{
     agent_protocol::PodRef,
     networks::devices::{ContainerDevices, PodDevices},
 };
-use fairlead_kubelet_api::{checkpoint::Entry, pod_resources::PodResources};
+use fairlead_kubelet_api::checkpoint::Entry;
+
+use super::listing::Listed;
 
 /// What a pod's containers were allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,13 +112,13 @@ pub(super) fn check(mut listed: Vec<Vec<ContainerDevices>>, own: Option<&[Entry]
 }
 
 /// The devices of all pods but that of this name, each with who has it.
-pub(super) fn by_others(pod: &PodRef, pods: Vec<PodResources>) -> BTreeMap<String, String> {
-    let others = pods.into_iter().filter(|one| one.name != pod.name || one.namespace != pod.namespace);
+pub(super) fn by_others(pod: &PodRef, pods: &[Listed]) -> BTreeMap<String, String> {
+    let others = pods.iter().filter(|one| one.name != pod.name || one.namespace != pod.namespace);
     let mut devices = BTreeMap::new();
     for other in others {
         let owner = format!("pod {}/{}", other.namespace, other.name);
-        let rows = other.containers.into_iter().flat_map(|container| container.devices);
-        devices.extend(rows.flat_map(|row| row.device_ids).map(|id| (id, owner.clone())));
+        let rows = other.containers.iter().flat_map(|container| &container.rows);
+        devices.extend(rows.flat_map(|(_, ids)| ids).map(|id| (id.clone(), owner.clone())));
     }
     devices
 }

@@ -203,3 +203,39 @@ async fn what_others_have_is_known_by_name_or_by_uid() {
     let nowhere = Kubelet::new(Path::new("/nonexistent"), Metrics::default()).unwrap();
     assert!(nowhere.others(&pod(), soon()).await.unwrap().is_empty());
 }
+
+/// So many pods ask at once, and then once more; each gets its own devices.
+async fn burst(fake: &FakeKubelet, pods: usize) -> Vec<&'static str> {
+    let id = |number: usize| format!("0000:01:{number:02x}.0");
+    let node = (0..pods).map(|number| {
+        let row = resources(&[(RESOURCE, &[&id(number)])]);
+        PodResources { name: format!("p{number}"), ..row }
+    });
+    *fake.node.lock().unwrap() = Some(node.collect());
+    let root = fake.serve();
+    let kubelet = Kubelet::new(root.path(), Metrics::default()).unwrap();
+    for _ in 0..2 {
+        let asking = (0..pods).map(|number| {
+            let (kubelet, pod) = (&kubelet, PodRef { name: format!("p{number}"), ..pod() });
+            async move { kubelet.devices(&pod, soon()).await.unwrap().devices(&[]).of(RESOURCE).to_vec() }
+        });
+        let got = futures::future::join_all(asking).await;
+        assert_eq!(got, (0..pods).map(|number| [id(number)]).collect::<Vec<_>>());
+    }
+    calls(fake)
+}
+
+#[tokio::test]
+async fn many_pods_at_once_share_lists_and_stay_below_kubelets_limit() {
+    let fake = FakeKubelet { burst: Some(10.0), ..FakeKubelet::default() };
+    let calls = burst(&fake, 60).await;
+    let lists = calls.iter().filter(|call| **call == "List").count();
+    assert!((2..=6).contains(&lists) && calls.len() - lists <= 2 * SINGLE, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_kubelet_whose_limit_others_use_up_answers_all_in_the_end() {
+    let fake = FakeKubelet { burst: Some(1.0), ..FakeKubelet::default() };
+    let calls = burst(&fake, 60).await;
+    assert!(calls.len() < 60, "{calls:?}");
+}
