@@ -26,6 +26,9 @@ use crate::{
 /// How long a pod waits at most for its status to be taken by the API server: it then starts, and the status follows.
 const IN_PLACE: Duration = Duration::from_secs(5);
 
+/// Subfolder of reports that wait.
+const PENDING: &str = "pending";
+
 /// Answers the CNI executable's calls.
 pub struct Agent {
     client: Client,
@@ -43,7 +46,7 @@ pub struct Background {
 }
 
 impl Agent {
-    /// An agent of the node called `node`, with kubelet's files at `kubelet_root`. It can be asked at once; what it cannot
+    /// An agent of the node called `node`, with kubelet's files at `kubelet_root` and its own in `own`. It can be asked at once; what it cannot
     /// know until its caches are complete is answered with a failure that may pass.
     ///
     /// # Errors
@@ -52,6 +55,7 @@ impl Agent {
         client: Client,
         node: String,
         kubelet_root: &Path,
+        own: &Path,
     ) -> Result<(Self, Background), KubeletError> {
         let (events, writer) = events::channel(client.clone(), node.clone());
         let metrics = Metrics::default();
@@ -60,7 +64,7 @@ impl Agent {
             pods: Pods::new(client.clone(), node, metrics.clone()),
             kubelet: Kubelet::new(kubelet_root, metrics.clone())?,
             events,
-            pending: Pending::new(metrics.clone()),
+            pending: Pending::new(own.join(PENDING), metrics.clone()),
             client,
             metrics,
         };

@@ -137,7 +137,8 @@ async fn serve(options: Options) -> Result<()> {
     }
     let node = node_name(options.node_name)?;
     let client = client(options.kubeconfig).await?;
-    let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root)?;
+    let own = options.socket.parent().unwrap_or(Path::new("."));
+    let (agent, background) = Agent::new(client, node.clone(), &options.kubelet_root, own)?;
     let agent = Arc::new(agent);
     let (mut stop, mut background) = (pin!(stop), pin!(background.run(&agent)));
     let mut observed = pin!(observed(options.http_address, agent.clone()));

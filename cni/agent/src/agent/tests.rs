@@ -28,7 +28,8 @@ fn start(respond: impl FnMut(&Asked) -> Option<(u16, Value)> + Send + 'static) -
     let (client, log) = testing::api(respond);
     let kubelet = FakeKubelet::default();
     let root = kubelet.serve();
-    let (agent, background) = Agent::new(client, "node-1".into(), root.path()).unwrap();
+    let (agent, background) =
+        Agent::new(client, "node-1".into(), root.path(), &root.path().join("agent")).unwrap();
     let agent = Arc::new(agent);
     let running = agent.clone();
     tokio::spawn(async move { background.run(&running).await });
@@ -370,7 +371,8 @@ async fn without_the_socket_the_checkpoint_tells_and_the_api_server_the_order_wh
         }
     });
     let root = tempfile::tempdir().unwrap();
-    let (agent, background) = Agent::new(client, "node-1".into(), root.path()).unwrap();
+    let (agent, background) =
+        Agent::new(client, "node-1".into(), root.path(), &root.path().join("agent")).unwrap();
     let agent = Arc::new(agent);
     let follower = agent.clone();
     tokio::spawn(async move { background.run(&follower).await });
