@@ -7,6 +7,7 @@ use super::{Found, records};
 use crate::{
     agent_protocol::PodRef,
     engine::{Engine, is_gone, worker_on},
+    meta::orphans::Orphan,
     protocol::error::CniError,
     record::{Phase, Record},
 };
@@ -26,17 +27,19 @@ struct Row {
     problems: Vec<String>,
 }
 
-pub(super) fn list(engine: &Engine) -> Result<Found, CniError> {
+pub(super) fn list(engine: &Engine, orphans: &[Orphan]) -> Result<Found, CniError> {
     let rows = records(engine)?.iter().map(|record| row(record, engine)).collect::<Result<Vec<_>, _>>()?;
     let unreadable: Vec<String> = engine.store.unreadable()?.iter().map(ToString::to_string).collect();
-    let well = unreadable.is_empty() && rows.iter().all(|row| row.problems.is_empty());
+    let well = unreadable.is_empty() && orphans.is_empty() && rows.iter().all(|row| row.problems.is_empty());
     let heads =
         ["POD", "INTERFACE", "NETWORK", "PLUGINS", "DEVICE", "PHASE", "SANDBOX", "CONTAINER", "PROBLEM"];
     let mut cells = vec![heads.map(str::to_owned).to_vec()];
     cells.extend(rows.iter().map(Row::cells));
     let mut text = table(&cells);
     unreadable.iter().for_each(|line| text.push_str(&format!("{line}\n")));
-    Ok(Found { text, json: json!({"attachments": rows, "unreadable": unreadable}), well })
+    orphans.iter().for_each(|orphan| text.push_str(&format!("{orphan}\n")));
+    let json = json!({"attachments": rows, "unreadable": unreadable, "leftByOthers": orphans});
+    Ok(Found { text, json, well })
 }
 
 fn row(record: &Record, engine: &Engine) -> Result<Row, CniError> {

@@ -3,13 +3,14 @@
 mod left_over;
 mod list;
 
-use std::{fmt::Write, path::PathBuf};
+use std::{env, fmt::Write, path::PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::{
     engine::{self, Engine, forget_vain_notes, sweep_all},
     ipam,
+    meta::orphans::{self, Folders, Orphan},
     protocol::error::CniError,
     record::Record,
 };
@@ -19,15 +20,20 @@ pub const USAGE: &str = "\
 usage: fairlead list | check | gc | reconcile  [OPTION]...
        fairlead install | uninstall  [OPTION]...   (see `fairlead install --help`)
 
-  list        every attachment: its pod, interface, network, device, phase, whether its sandbox lives, and what is wrong
+  list        every attachment: its pod, interface, network, device, phase, whether its sandbox lives, and what is wrong; and
+              what Multus or the runtime noted of sandboxes that are gone
   check       compares every attachment with what was made, and says what differs; changes nothing
   gc          undoes what is left of sandboxes that are gone
-  reconcile   gc, and after it says what is left that nobody owns: reservations, VFs, records that cannot be read
+  reconcile   gc, also of what Multus noted of sandboxes that the runtime does not know any more; after it says what is left that
+              nobody owns: reservations, VFs, records that cannot be read, others' notes
 
   -o, --output text|json   how the answer is printed (text)
   --state-dir DIR          where records are kept (/var/lib/fairlead)
   --run-dir DIR            where locks are kept (/run/fairlead)
   --networks-dir DIR       where host-local keeps reservations unless a network says otherwise (/var/lib/cni/networks)
+  --multus-dir DIR         where Multus keeps its notes (/var/lib/cni/multus)
+  --cache-dir DIR          where the runtime's library has its folder \"results\" (/var/lib/cni)
+  --plugins-dir DIR        where plugins are that let go of what Multus' pods had (CNI_PATH, else /opt/cni/bin)
 
 Exit status: 0 when all is well, 1 when something was found that is not, 2 for a wrong call.
 Without arguments, and with CNI_COMMAND set, the container runtime is served.";
@@ -40,6 +46,9 @@ pub struct Cli {
     state_dir: PathBuf,
     run_dir: PathBuf,
     networks_dir: PathBuf,
+    multus_dir: PathBuf,
+    cache_dir: PathBuf,
+    plugins_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +88,9 @@ impl Cli {
             state_dir: "/var/lib/fairlead".into(),
             run_dir: "/run/fairlead".into(),
             networks_dir: ipam::DATA_DIR.into(),
+            multus_dir: "/var/lib/cni/multus".into(),
+            cache_dir: "/var/lib/cni".into(),
+            plugins_dir: None,
         };
         let mut verb = None;
         let mut arguments = arguments.into_iter();
@@ -88,6 +100,9 @@ impl Cli {
                 "--state-dir" => cli.state_dir = value("a folder")?.into(),
                 "--run-dir" => cli.run_dir = value("a folder")?.into(),
                 "--networks-dir" => cli.networks_dir = value("a folder")?.into(),
+                "--multus-dir" => cli.multus_dir = value("a folder")?.into(),
+                "--cache-dir" => cli.cache_dir = value("a folder")?.into(),
+                "--plugins-dir" => cli.plugins_dir = Some(value("a folder")?.into()),
                 "--output" | "-o" => cli.json = is_json(&value("text or json")?)?,
                 "--help" | "-h" => verb = Some(Verb::Help),
                 word if verb.is_none() => verb = Some(word.parse()?),
@@ -107,17 +122,43 @@ impl Cli {
             return Ok(Answer { text: USAGE.into(), well: true });
         }
         let mut engine = Engine::open(&self.state_dir, &self.run_dir)?;
-        let found = match self.verb {
-            Verb::List => list::list(&engine)?,
-            Verb::Check => check(&mut engine)?,
-            Verb::Gc => undone(&gc(&mut engine), None),
-            _ => {
-                let failures = gc(&mut engine);
-                undone(&failures, Some(&left_over::left_over(&engine, &self.networks_dir)?))
-            }
-        };
+        let found =
+            match self.verb {
+                Verb::List => list::list(&engine, &orphans::find(&self.folders(), &engine)?)?,
+                Verb::Check => check(&mut engine)?,
+                Verb::Gc => undone(&gc(&mut engine), None),
+                _ => {
+                    let mut failures = gc(&mut engine);
+                    let folders = self.folders();
+                    let dead = orphans::find(&folders, &engine)?.into_iter().filter(Orphan::is_dead);
+                    failures.extend(dead.filter_map(|one| {
+                        Some(orphans::undo(&one, &folders, &mut engine).err()?.to_string())
+                    }));
+                    let mut left: Vec<String> =
+                        orphans::find(&folders, &engine)?.iter().map(ToString::to_string).collect();
+                    left.extend(left_over::left_over(&engine, &self.networks_dir)?);
+                    undone(&failures, Some(&left))
+                }
+            };
         let text = if self.json { format!("{:#}", found.json) } else { found.text };
         Ok(Answer { text, well: found.well })
+    }
+}
+
+impl Cli {
+    fn folders(&self) -> Folders {
+        let plugins = match (&self.plugins_dir, env::var_os("CNI_PATH")) {
+            (Some(dir), _) => vec![dir.clone()],
+            (None, Some(path)) if !path.is_empty() => env::split_paths(&path).collect(),
+            _ => vec!["/opt/cni/bin".into()],
+        };
+        Folders {
+            multus: self.multus_dir.clone(),
+            runtime: self.cache_dir.clone(),
+            plugins,
+            state: self.state_dir.clone(),
+            run: self.run_dir.clone(),
+        }
     }
 }
 

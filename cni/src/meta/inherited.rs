@@ -307,12 +307,13 @@ fn requested_args(item: &Fields) -> Result<CniArgs, CniError> {
 }
 
 /// One entry of the reference library's cache.
-struct Cache {
+pub(super) struct Cache {
     file: PathBuf,
-    made: SystemTime,
-    interface: String,
+    pub(super) made: SystemTime,
+    pub(super) interface: String,
+    pub(super) netns: Option<PathBuf>,
     config: Option<String>,
-    args: CniArgs,
+    pub(super) args: CniArgs,
     capability_args: Map<String, Value>,
     result: Option<Value>,
 }
@@ -327,7 +328,7 @@ impl Cache {
             let (interface, config, args, capability_args) =
                 (String::new(), None, CniArgs::default(), Map::new());
             return Some((
-                Self { file, made, interface, config, args, capability_args, result },
+                Self { file, made, interface, netns: None, config, args, capability_args, result },
                 String::new(),
             ));
         }
@@ -345,6 +346,7 @@ impl Cache {
         let cache = Self {
             made,
             interface: text("ifName"),
+            netns: Some(text("netns")).filter(|path| !path.is_empty()).map(PathBuf::from),
             config: decoded(&fields, "config").ok().flatten(),
             args,
             capability_args: fields.object("capabilityArgs").ok().flatten().unwrap_or_default().0,
@@ -354,7 +356,7 @@ impl Cache {
         Some((cache, text("containerId")))
     }
 
-    fn network(&self) -> Option<NetworkConfig> {
+    pub(super) fn network(&self) -> Option<NetworkConfig> {
         NetworkConfig::parse(self.config.as_ref()?).ok()
     }
 
@@ -387,21 +389,32 @@ fn cache_of(dir: &Path, network: &str, call: &Call, interface: &str) -> Option<C
 
 /// Every entry of a sandbox.
 fn caches(dir: &Path, call: &Call) -> Result<Vec<Cache>, CniError> {
+    let found = read_caches(dir, &format!("-{}-", call.container_id))?.into_iter();
+    Ok(found.filter(|(_, container)| *container == call.container_id).map(|(cache, _)| cache).collect())
+}
+
+/// Every entry that tells whose it is, with its sandbox.
+pub(super) fn all_caches(dir: &Path) -> Result<Vec<(Cache, String)>, CniError> {
+    let mut found = read_caches(dir, "")?;
+    found.retain(|(_, container)| !container.is_empty());
+    Ok(found)
+}
+
+/// Those whose file's name has this part.
+fn read_caches(dir: &Path, part: &str) -> Result<Vec<(Cache, String)>, CniError> {
     let dir = dir.join("results");
     let entries = match fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed("read", &dir, &error)),
     };
-    let part = format!("-{}-", call.container_id);
-    let of_sandbox = entries
+    let files = entries
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&part)));
-    let read = of_sandbox.filter_map(Cache::read);
-    Ok(read.filter(|(_, container)| *container == call.container_id).map(|(cache, _)| cache).collect())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
+    Ok(files.filter_map(Cache::read).collect())
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> CniError {
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> CniError {
     CniError::new(code::IO, format!("{what} {}: {error}", path.display()))
 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod multus;
+pub mod orphans;
 pub mod primary;
 
 mod add;

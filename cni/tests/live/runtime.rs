@@ -176,9 +176,14 @@ impl Runtime {
     pub(crate) fn operate(&self, verb: &[&str]) -> (String, bool) {
         let mut command = Command::new(built());
         command.env_clear().args(verb);
-        for (option, folder) in
-            [("--state-dir", "state"), ("--run-dir", "run"), ("--networks-dir", "networks")]
-        {
+        for (option, folder) in [
+            ("--state-dir", "state"),
+            ("--run-dir", "run"),
+            ("--networks-dir", "networks"),
+            ("--multus-dir", "multus"),
+            ("--cache-dir", "cni"),
+            ("--plugins-dir", "bin"),
+        ] {
             command.arg(option).arg(self.folder(folder));
         }
         let output = self.bed.host.netns().run(|| command.output().unwrap()).unwrap();

@@ -18,7 +18,7 @@ fn cache(dir: &Path, config: &Value, container: &str, interface: &str, result: &
     let entry = json!({
         "kind": "cniCacheV1", "containerId": container, "config": BASE64_STANDARD.encode(config.to_string()),
         "ifName": interface, "networkName": name, "netns": "/run/netns/x",
-        "cniArgs": [["IgnoreUnknown", "true"], ["K8S_POD_NAME", "old"]],
+        "cniArgs": [["IgnoreUnknown", "true"], ["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "old"]],
         "capabilityArgs": {"portMappings": [{"hostPort": 80}]}, "result": result,
     });
     fs::create_dir_all(dir.join("results")).unwrap();
@@ -179,6 +179,61 @@ fn a_pod_that_the_runtime_made_alone_is_deleted_by_the_runtimes_own_cache() {
         .collect();
     left.sort();
     assert_eq!(left, ["cni-loopback-c1-lo", "fairlead-c1-eth0"], "these are the runtime's to remove");
+}
+
+#[test]
+fn what_multus_noted_of_a_sandbox_is_undone_by_reconcile_only_when_it_is_gone_for_certain() {
+    let Some(runtime) = runtime("switch, sandbox that nobody deletes") else { return };
+    let old = Old::new(&runtime);
+    let noted_in = |netns: &Path| {
+        for file in [
+            "multus/results/old-cluster-c1-eth0",
+            "multus/results/storage-c1-data",
+            "cni/results/multus-cni-network-c1-eth0",
+        ] {
+            let file = runtime.folder(file);
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let mut entry: Value = serde_json::from_str(&text).unwrap();
+            entry["netns"] = json!(netns);
+            fs::write(file, entry.to_string()).unwrap();
+        }
+    };
+    let reconcile = || {
+        let (text, well) = runtime.operate(&["reconcile"]);
+        assert!(!(well && text.contains("left by others")), "{text}");
+        text
+    };
+    // It lives: nobody is told of it.
+    noted_in(&old.pod.path());
+    assert!(!runtime.operate(&["list"]).0.contains("left by others"));
+    assert!(!reconcile().contains("left by others"));
+    // A folder of namespaces that is not seen from here.
+    noted_in(Path::new("/nonexistent/ns"));
+    assert!(reconcile().contains("left by others: pod default/old"));
+    // The runtime may delete it yet.
+    noted_in(&runtime.folder("gone"));
+    assert!(reconcile().contains("networks old-cluster (eth0), storage (data), multus-cni-network (eth0), sandbox c1: its sandbox is gone, but the runtime still knows it"));
+    assert_eq!((kept(&runtime), old.notes()), (2, 4));
+    // Without the runtime's notes there is nothing that it does not know.
+    let results = runtime.folder("cni/results");
+    fs::rename(&results, runtime.folder("elsewhere")).unwrap();
+    assert!(reconcile().contains("cannot be told"));
+    fs::create_dir(&results).unwrap();
+    // A plugin that fails keeps the notes.
+    fs::rename(runtime.folder("bin/keeper"), runtime.folder("keeper")).unwrap();
+    assert!(reconcile().contains("network storage, interface data"));
+    assert_eq!((kept(&runtime), old.notes()), (1, 3));
+    fs::rename(runtime.folder("keeper"), runtime.folder("bin/keeper")).unwrap();
+    let (text, well) = runtime.operate(&["list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&listed["leftByOthers"][0]["standing"], well), (&json!("dead"), false));
+    assert_eq!(
+        runtime.operate(&["reconcile"]),
+        ("nothing is left of sandboxes that are gone\n".to_owned(), true)
+    );
+    assert_eq!((kept(&runtime), old.notes()), (0, 0));
+    let told = calls(&runtime, "primary", "DEL").pop().unwrap();
+    assert_eq!(told["prevResult"], result("10.9.0.5/24"));
 }
 
 #[test]
