@@ -9,7 +9,7 @@ use std::{
 
 use fairlead_cni::{
     alone::Plugin,
-    cli::{Cli, USAGE},
+    cli::{Cli, USAGE, tools},
     config::Fields,
     exec::GUARD,
     install, meta,
@@ -79,6 +79,10 @@ fn protected<T>(work: impl FnOnce() -> Result<T, CniError>) -> Result<T, CniErro
 
 /// Serves a person at a shell.
 fn operate(arguments: Vec<String>) -> ExitCode {
+    if arguments.first().is_some_and(|verb| tools::is_for(verb)) {
+        say(tools::become_it(&arguments));
+        return ExitCode::FAILURE;
+    }
     let done = match install::Job::parse(&arguments) {
         Some(job) => job.map(|job| job.run()).map_err(|reason| (reason, install::USAGE)),
         None => Cli::parse(arguments).map(|cli| cli.run()).map_err(|reason| (reason, USAGE)),

@@ -2,6 +2,7 @@
 
 mod left_over;
 mod list;
+pub mod tools;
 
 use std::{env, fmt::Write, path::PathBuf};
 
@@ -19,6 +20,7 @@ use crate::{
 pub const USAGE: &str = "\
 usage: fairlead list | check | gc | reconcile  [OPTION]...
        fairlead install | uninstall  [OPTION]...   (see `fairlead install --help`)
+       fairlead doctor | explain-pod | history | migrate  ...   (done by fairlead-tools: see `fairlead doctor --help`)
 
   list        every attachment: its pod, interface, network, device, phase, whether its sandbox lives, and what is wrong; and
               what Multus or the runtime noted of sandboxes that are gone

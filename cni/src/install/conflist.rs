@@ -115,7 +115,7 @@ impl<'a> Conflist<'a> {
     /// What of the others' files keeps ours from working as it should.
     fn look_around(&self, look: &mut Look) -> Result<(), CniError> {
         for name in names(&self.dir)? {
-            if !is_candidate(&name) || name == FILE {
+            if !is_configuration(&name) || name == FILE {
                 continue;
             }
             let shown = self.install.folders.conf.join(&name);
@@ -149,7 +149,8 @@ impl<'a> Conflist<'a> {
     }
 }
 
-fn is_candidate(name: &str) -> bool {
+/// Whether runtimes look at a file of this name.
+pub fn is_configuration(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known))
 }
 

@@ -22,8 +22,10 @@ use std::{
 
 use self::{conflist::Conflist, files::failed, programs::Programs};
 pub use self::{
+    conflist::is_configuration,
     options::{Job, USAGE},
-    programs::REPLACED,
+    programs::{PLUGINS, REPLACED},
+    section::is_ours,
 };
 use crate::{
     cli::Answer,
@@ -87,6 +89,8 @@ struct Install {
     folders: Folders,
     /// The file that is placed.
     program: PathBuf,
+    /// The operator's tools, which are placed beside it where there are any.
+    tools: Option<PathBuf>,
     aliases: Vec<String>,
     /// Plugins of others that make place for an alias.
     replace: Vec<String>,

@@ -7,7 +7,12 @@ use super::{
     remove::Uninstall,
     section::{CONF_DIR, Source},
 };
-use crate::{alone::Plugin, cli::Answer, meta::multus, protocol::error::CniError};
+use crate::{
+    alone::Plugin,
+    cli::{Answer, tools},
+    meta::multus,
+    protocol::error::CniError,
+};
 
 /// The part of the usage text that is about these two.
 pub const USAGE: &str = "\
@@ -25,7 +30,7 @@ usage: fairlead install | uninstall  [OPTION]...
   --wait SECONDS           how long a primary network is waited for (120)
   --aliases LIST|all|none  upstream's names under which the program can be called (all)
   --replace LIST|all|none  plugins of others that make place for an alias; they are kept for what we do not do (none)
-  --program FILE           what is placed (this program)
+  --program FILE           what is placed (this program), and with it fairlead-tools, as .fairlead-tools, where that is beside it
  uninstall:
   --state-dir DIR          where records are kept (what the section says, or /var/lib/fairlead)
   --force                  removes the program although pods need it";
@@ -110,6 +115,7 @@ fn install(arguments: &[String]) -> Result<Install, String> {
         folders: folders(),
         // Also when its file is gone.
         program: "/proc/self/exe".into(),
+        tools: std::env::current_exe().ok().as_deref().and_then(tools::beside),
         aliases: all(),
         replace: Vec::new(),
         section: Source::Text("{}".into()),
@@ -121,7 +127,10 @@ fn install(arguments: &[String]) -> Result<Install, String> {
         let mut value = || arguments.next().cloned().ok_or_else(|| format!("{option} needs a value"));
         match option.as_str() {
             "--watch" => install.watch = true,
-            "--program" => install.program = value()?.into(),
+            "--program" => {
+                install.program = value()?.into();
+                install.tools = tools::beside(&install.program);
+            }
             "--section" => {
                 let text = value()?;
                 install.section = match text.trim_start().starts_with('{') {

@@ -2,7 +2,8 @@
 //!
 //! There are two copies, `fairlead` and `.fairlead-plugins`, and every alias is a link to the second. An installer of
 //! upstream's that copies its plugin over an alias writes through the link: it then breaks a plugin that is called by
-//! itself until the watch repairs it, and not the program that every pod needs.
+//! itself until the watch repairs it, and not the program that every pod needs. The operator's tools are a program of their
+//! own, under a hidden name: runtimes take every other one for a plugin.
 
 use std::{
     fs, io,
@@ -14,10 +15,10 @@ use super::{
     Folders, Install, Look,
     files::{failed, names, put, put_link, remove},
 };
-use crate::{meta::config::TYPE, protocol::error::CniError};
+use crate::{cli::tools, meta::config::TYPE, protocol::error::CniError};
 
 /// The copy that aliases lead to.
-const PLUGINS: &str = ".fairlead-plugins";
+pub const PLUGINS: &str = ".fairlead-plugins";
 /// Folder, beside the aliases, of the plugins that made place for one. What we do not do ourselves is still done by them.
 pub const REPLACED: &str = ".fairlead-replaced";
 
@@ -54,7 +55,7 @@ pub(super) struct Programs<'a> {
     install: &'a Install,
     dir: PathBuf,
     /// The copies that were good when they were last read.
-    good: [Option<Identity>; 2],
+    good: [Option<Identity>; 3],
     /// Whether this process has placed everything before.
     placed: bool,
 }
@@ -64,7 +65,7 @@ impl<'a> Programs<'a> {
         // Before anything is touched.
         fs::metadata(&install.program).map_err(|error| failed("read", &install.program, &error))?;
         let dir = install.folders.here(&install.folders.bin);
-        Ok(Self { install, dir, good: [None; 2], placed: false })
+        Ok(Self { install, dir, good: [None; 3], placed: false })
     }
 
     /// Places what is missing or otherwise than it should be.
@@ -72,14 +73,19 @@ impl<'a> Programs<'a> {
         let mut program = None;
         for (copy, name) in [TYPE, PLUGINS].into_iter().enumerate() {
             let needed = copy == 0 || !self.install.aliases.is_empty();
-            if needed && (self.good[copy].is_none() || identity(&self.dir.join(name)) != self.good[copy]) {
+            if needed && !self.is_good(copy, name) {
                 let bytes = match &program {
                     Some(bytes) => bytes,
-                    None => program.insert(self.read()?),
+                    None => program.insert(read(&self.install.program)?),
                 };
-                let changed = self.copy(name, bytes)?;
-                self.good[copy] = identity(&self.dir.join(name));
-                look.changes.extend(changed);
+                self.settle_copy(copy, name, bytes, look)?;
+            }
+        }
+        if let Some(tools) = self.install.tools.as_ref().filter(|_| !self.is_good(2, tools::HIDDEN)) {
+            drop(program);
+            // They may have been the ones that were removed.
+            if tools.exists() {
+                self.settle_copy(2, tools::HIDDEN, &read(tools)?, look)?;
             }
         }
         let mut left = Vec::new();
@@ -111,8 +117,22 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
-    fn read(&self) -> Result<Vec<u8>, CniError> {
-        fs::read(&self.install.program).map_err(|error| failed("read", &self.install.program, &error))
+    /// Whether a copy is as it was left.
+    fn is_good(&self, copy: usize, name: &str) -> bool {
+        self.good[copy].is_some() && identity(&self.dir.join(name)) == self.good[copy]
+    }
+
+    fn settle_copy(
+        &mut self,
+        copy: usize,
+        name: &str,
+        bytes: &[u8],
+        look: &mut Look,
+    ) -> Result<(), CniError> {
+        let changed = self.copy(name, bytes)?;
+        self.good[copy] = identity(&self.dir.join(name));
+        look.changes.extend(changed);
+        Ok(())
     }
 
     /// Makes a file a copy of the program; what was done.
@@ -139,6 +159,10 @@ impl<'a> Programs<'a> {
         let again = if self.placed && what == "made" { "was removed by somebody: made again" } else { what };
         format!("{}: {again}", self.install.folders.bin.join(name).display())
     }
+}
+
+fn read(program: &Path) -> Result<Vec<u8>, CniError> {
+    fs::read(program).map_err(|error| failed("read", program, &error))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -186,7 +210,7 @@ pub(super) fn remove_all(folders: &Folders) -> Result<Vec<String>, CniError> {
             line(&name, "removed");
         }
     }
-    for name in [PLUGINS, TYPE] {
+    for name in [tools::HIDDEN, PLUGINS, TYPE] {
         if remove(&dir.join(name))? {
             line(name, "removed");
         }

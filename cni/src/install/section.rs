@@ -121,7 +121,7 @@ impl Section {
 }
 
 /// Whether a file is a configuration of ours.
-pub(super) fn is_ours(text: &str) -> bool {
+pub fn is_ours(text: &str) -> bool {
     NetworkConfig::parse(text).is_ok_and(|network| network.plugins.iter().any(|plugin| plugin.kind == TYPE))
 }
 

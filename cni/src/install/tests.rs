@@ -1,7 +1,10 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
 use super::*;
-use crate::record::{Store, sample};
+use crate::{
+    cli::tools,
+    record::{Store, sample},
+};
 
 /// A node whose folders are below a temporary one.
 struct Node {
@@ -285,4 +288,23 @@ fn a_state_folder_that_cannot_be_seen_is_no_empty_one() {
     let kept = node.call("uninstall");
     assert!(!kept.well && kept.text.contains("below --root"), "{}", kept.text);
     assert!(node.bin().join("fairlead").exists());
+}
+
+#[test]
+fn the_tools_are_placed_where_there_are_any_and_go_with_the_program() {
+    let node = Node::new();
+    node.configure("10-a.conflist", "a", "");
+    let hidden = node.bin().join(tools::HIDDEN);
+    assert!(node.call("install --aliases none").well && !hidden.exists());
+    let source = node.dir.path().join(tools::PROGRAM);
+    files::put(&source, b"tools", 0o755).unwrap();
+    let placed = node.call("install --aliases none");
+    assert!(placed.text.contains(".fairlead-tools: placed"), "{}", placed.text);
+    assert_eq!(fs::read_to_string(&hidden).unwrap(), "tools");
+    fs::remove_file(source).unwrap();
+    assert!(
+        node.call("install --aliases none").well && hidden.exists(),
+        "an image without them takes none away"
+    );
+    assert!(node.call("uninstall").well && !hidden.exists());
 }

@@ -1,4 +1,4 @@
-//! The images that ship. Each holds one static program, two lines of users, and nothing else.
+//! The images that ship. Each holds its static programs, two lines of users, and nothing else.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,38 +14,44 @@ use crate::{
 pub struct Shipped {
     /// Last part of the image's name.
     pub image: &'static str,
-    /// The crate that the program is built from.
-    pub package: &'static str,
-    /// The program's file.
-    pub program: &'static str,
+    /// What is in it; the first is what a container of it runs.
+    pub programs: &'static [Program],
     /// What it is, for the image's label.
     pub title: &'static str,
+}
+
+/// A program in an image.
+#[derive(Debug)]
+pub struct Program {
+    /// The crate that it is built from.
+    pub package: &'static str,
+    /// Its file.
+    pub file: &'static str,
 }
 
 /// All of them.
 pub const SHIPPED: [Shipped; 4] = [
     Shipped {
         image: "device-plugin",
-        package: "fairlead-device-plugin",
-        program: "fairlead-device-plugin",
+        programs: &[Program { package: "fairlead-device-plugin", file: "fairlead-device-plugin" }],
         title: "Fairlead's device plugin",
     },
     Shipped {
         image: "cni",
-        package: "fairlead-cni",
-        program: "fairlead",
-        title: "Fairlead's CNI executable and its installer",
+        programs: &[
+            Program { package: "fairlead-cni", file: "fairlead" },
+            Program { package: "fairlead-tools", file: "fairlead-tools" },
+        ],
+        title: "Fairlead's CNI executable, its installer and the operator's tools",
     },
     Shipped {
         image: "agent",
-        package: "fairlead-agent",
-        program: "fairlead-agent",
+        programs: &[Program { package: "fairlead-agent", file: "fairlead-agent" }],
         title: "Fairlead's agent",
     },
     Shipped {
         image: "config",
-        package: "fairlead-resource-config",
-        program: "fairlead-config",
+        programs: &[Program { package: "fairlead-resource-config", file: "fairlead-config" }],
         title: "Fairlead's view of a node's devices, and their provisioning",
     },
 ];
@@ -61,22 +67,26 @@ pub struct Origin {
     pub created: String,
 }
 
-/// The archive of an image called `name`, with its program from the folder `programs`.
+/// The archive of an image called `name`, with its programs from the folder `programs`.
 ///
 /// # Errors
-/// When the program is not there.
+/// When one of them is not there.
 pub fn build(shipped: &Shipped, name: &str, programs: &Path, origin: &Origin) -> Result<Archive> {
-    let program = programs.join(shipped.program);
-    let place = format!("/usr/local/bin/{}", shipped.program);
     let mut layer = Layer::default();
-    layer.program(&place, &program).with_context(|| format!("program {}", program.display()))?;
+    let mut places = Vec::new();
+    for program in shipped.programs {
+        let (file, place) = (programs.join(program.file), format!("/usr/local/bin/{}", program.file));
+        layer.program(&place, &file).with_context(|| format!("program {}", file.display()))?;
+        places.push(place);
+    }
+    places.truncate(1);
     layer.text(
         "/etc/passwd",
         "root:x:0:0:root:/:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
     );
     layer.text("/etc/group", "root:x:0:\nnogroup:x:65534:\n");
-    let layer = layer.write().with_context(|| format!("layer of {}", program.display()))?;
-    let mut image = Image::new(name, &[0], vec![place]);
+    let layer = layer.write().with_context(|| format!("layer of {name}"))?;
+    let mut image = Image::new(name, &[0], places);
     image.created.clone_from(&origin.created);
     image.labels = BTreeMap::from(
         [
@@ -102,9 +112,11 @@ mod tests {
     }
 
     fn digest(folder: &Path, mode: u32) -> String {
-        let program = folder.join("fairlead");
-        fs::write(&program, "program").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        for program in SHIPPED[1].programs {
+            let program = folder.join(program.file);
+            fs::write(&program, "program").unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        }
         build(&SHIPPED[1], "x/cni:1", folder, &origin()).unwrap().digests["x/cni:1"].clone()
     }
 

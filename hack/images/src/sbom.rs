@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::release::{Origin, Shipped};
@@ -10,7 +10,7 @@ use crate::release::{Origin, Shipped};
 /// What is linked in beside crates, by name and version.
 pub type Native = BTreeMap<String, String>;
 
-/// The list for one image: every crate that its program is made from. Crates that only run while it is built (procedural
+/// The list for one image: every crate that its programs are made from, the first of which is what the list is of. Crates that only run while it is built (procedural
 /// macros, build scripts' crates) are of scope `excluded`. Cargo knows optional dependencies for the whole workspace only, so a crate
 /// that another program needs of a common one may be listed too.
 ///
@@ -24,9 +24,15 @@ pub fn list(
     native: &Native,
 ) -> Result<Value> {
     let graph = Graph::read(metadata)?;
-    let root = graph.package(shipped.package)?;
-    let needed = graph.reach(root, Edges::Linked);
-    let all = graph.reach(root, Edges::All);
+    let mut roots = Vec::new();
+    for program in shipped.programs {
+        roots.push(graph.package(program.package)?);
+    }
+    let needed = graph.reach(&roots, Edges::Linked);
+    let all = graph.reach(&roots, Edges::All);
+    let (Some(root), Some(program)) = (roots.first().copied(), shipped.programs.first()) else {
+        bail!("image {} has no program", shipped.image)
+    };
     let checksums = checksums(lock);
     let mut components: Vec<Value> = Vec::new();
     for id in all.iter().filter(|id| **id != root) {
@@ -50,7 +56,7 @@ pub fn list(
             "component": {
                 "type": "application",
                 "bom-ref": reference(graph.packages[root])?,
-                "name": shipped.program,
+                "name": program.file,
                 "version": origin.version,
                 "description": shipped.title,
                 "properties": [{ "name": "git:revision", "value": origin.revision }],
@@ -103,8 +109,8 @@ impl<'a> Graph<'a> {
         })
     }
 
-    fn reach(&self, root: &'a str, edges: Edges) -> BTreeSet<&'a str> {
-        let (mut found, mut next) = (BTreeSet::new(), vec![root]);
+    fn reach(&self, roots: &[&'a str], edges: Edges) -> BTreeSet<&'a str> {
+        let (mut found, mut next) = (BTreeSet::new(), roots.to_vec());
         while let Some(id) = next.pop() {
             let passed_over = edges == Edges::Linked && self.is_macro(id);
             if !passed_over && found.insert(id) {

@@ -1,0 +1,67 @@
+//! The node that is looked at: where things are on it.
+
+use std::path::{Path, PathBuf};
+
+use fairlead_cni::{config::NetworkConfig, install, meta::config::MetaConfig, protocol::error::CniError};
+
+use super::Options;
+use crate::root::Root;
+
+/// The node that is looked at.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where its root is.
+    pub root: Root,
+    /// Folder of CNI plugins.
+    pub bin: PathBuf,
+    /// Folder of CNI configurations.
+    pub conf: PathBuf,
+    /// What our section there says, or the defaults.
+    pub section: MetaConfig,
+}
+
+/// What a section without options says.
+const NO_OPTIONS: &str = r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fairlead"}"#;
+
+impl Node {
+    /// By what was asked for, and what is configured on the node itself.
+    pub fn new(options: &Options) -> Self {
+        let root = Root::new(&options.root);
+        let section = section(&root, &options.conf_dir).ok().flatten();
+        Self {
+            section: section.unwrap_or_else(defaults),
+            bin: options.bin_dir.clone(),
+            conf: options.conf_dir.clone(),
+            root,
+        }
+    }
+}
+
+#[allow(clippy::expect_used, reason = "a constant, which a test reads")]
+fn defaults() -> MetaConfig {
+    MetaConfig::parse(NO_OPTIONS).expect("no options are good options")
+}
+
+/// Our section in the folder of configurations; none where our file is missing.
+///
+/// # Errors
+/// When it is no good.
+pub(super) fn section(root: &Root, conf: &Path) -> Result<Option<MetaConfig>, CniError> {
+    let Ok(text) = root.read(conf.join(install::FILE)) else { return Ok(None) };
+    let network = NetworkConfig::parse(&text)?;
+    let Some(plugin) = network.plugins.first() else { return Ok(None) };
+    let mut fields = plugin.fields.clone();
+    fields.set("name", network.name.into());
+    fields.set("cniVersion", network.version.into());
+    MetaConfig::parse(&serde_json::Value::Object(fields.0).to_string()).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_file_of_ours_the_defaults_hold() {
+        assert_eq!(defaults().state_dir, Path::new("/var/lib/fairlead"));
+    }
+}

@@ -1,0 +1,6 @@
+//! What an operator asks of a node, apart from the executable that every pod pays for. `fairlead` passes these calls on.
+
+pub mod doctor;
+pub mod finding;
+pub mod output;
+pub mod root;

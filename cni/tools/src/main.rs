@@ -1,0 +1,41 @@
+//! `fairlead-tools`: what `fairlead doctor` and its like become.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fairlead_tools::{doctor, output::complain};
+
+/// What is said of a call that is wrong: 1 and 2 have a meaning.
+const WRONG_CALL: u8 = 64;
+
+/// What an operator asks of a Fairlead node.
+#[derive(Debug, Parser)]
+#[command(name = "fairlead", version, after_help = "Exit status 64: the call is wrong.")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at everything that pods' networks need on this node, and say what is wrong and what to do.
+    Doctor(doctor::Options),
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help was asked for, and nothing is wrong, or it tells what is.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(WRONG_CALL) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match args.command {
+        Command::Doctor(options) => doctor::run(&options),
+    };
+    done.unwrap_or_else(|error| {
+        complain(error);
+        ExitCode::FAILURE
+    })
+}
