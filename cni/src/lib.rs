@@ -8,6 +8,7 @@ pub mod config;
 pub mod drivers;
 pub mod engine;
 pub mod exec;
+pub mod history;
 pub mod install;
 pub mod ipam;
 pub mod lock;

@@ -18,7 +18,7 @@ use fairlead_cni::{
         error::{CniError, code},
         version,
     },
-    say::say,
+    say::{log_failure, say},
 };
 
 /// What is said of a panic.
@@ -56,7 +56,10 @@ fn answer(plugin: Option<Plugin>, is_multus: bool) -> ExitCode {
             }
             exit
         }
-        Err(error) => print(&error.to_json(version_of(&job.stdin)), ExitCode::FAILURE),
+        Err(error) => {
+            log_failure(&error);
+            print(&error.to_json(version_of(&job.stdin)), ExitCode::FAILURE)
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! A plugin that makes an interface, by itself. It goes through the same engine and the same records as the meta plugin's
 //! attachments.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use fairlead_kernel::Netns;
 use serde_json::Value;
@@ -109,6 +112,7 @@ impl Alone<'_> {
     }
 
     fn add(&self) -> Result<String, CniError> {
+        let start = Instant::now();
         self.ipam()?;
         let (mut engine, _lock) = self.open()?;
         let path = self.call.netns.clone().unwrap_or_default();
@@ -125,12 +129,12 @@ impl Alone<'_> {
         };
         let planned = engine::plan(self.wish(), &sandbox, &mut engine, |_| true)?;
         let record = engine::attach(planned, &sandbox, &mut engine, &mut Pod::open(netns)?)
-            .map_err(|error| self.roll_back(error, &path, &mut engine))?;
+            .map_err(|error| self.roll_back(error, &path, start, &mut engine))?;
         let result = record.result.unwrap_or_default();
         match result.render(self.config.version) {
             Ok(document) => Ok(document.to_string()),
             // The oldest versions cannot tell every result.
-            Err(error) => Err(self.roll_back(error, &path, &mut engine)),
+            Err(error) => Err(self.roll_back(error, &path, start, &mut engine)),
         }
     }
 
@@ -170,8 +174,9 @@ impl Alone<'_> {
         }
     }
 
-    fn roll_back(&self, error: CniError, netns: &Path, engine: &mut Engine) -> CniError {
+    fn roll_back(&self, error: CniError, netns: &Path, start: Instant, engine: &mut Engine) -> CniError {
         let container_id = &self.call.container_id;
+        engine.history.failed(&self.pod(), container_id, &error, start);
         let undone = engine
             .store
             .take(&self.key())

@@ -19,6 +19,7 @@ use crate::{
     config::Fields,
     drivers::{Outcome, Pod, Spec, Work, kernel},
     exec::run,
+    history::What,
     lock::{Lock, holding_process, wait_for},
     protocol::{
         env::Verb,
@@ -26,6 +27,7 @@ use crate::{
         result::CniResult,
     },
     record::{Phase, Record, SCHEMA, Step},
+    say::about,
 };
 
 /// Makes one attachment and returns its record. On failure the record stays, for [`super::undo_all`].
@@ -38,14 +40,17 @@ pub fn attach(
     engine: &mut Engine,
     pod: &mut Pod,
 ) -> Result<Record, CniError> {
+    let start = Instant::now();
     let wish = planned.wish();
     let label = format!("network {} for interface {}", wish.network, wish.interface);
+    let _about = about(format_args!("pod {}, {label}", sandbox.pod));
     let mut record = new_record(&planned, sandbox, engine);
     make(&mut planned, &mut record, engine, pod).map_err(|error| match sandbox.alone {
         // As in plan().
         Some(_) => error,
         None => error.context(label),
     })?;
+    engine.history.note(What::Add, &record, None, start);
     Ok(record)
 }
 

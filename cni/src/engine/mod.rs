@@ -25,6 +25,7 @@ use crate::{
     config::{Fields, Injection, NetworkConfig},
     drivers::{Host, Ipv6, Pass, Request, Spec, kernel, sriov::States, takes},
     exec::{PluginEnv, find},
+    history::History,
     lock::{self, Lock},
     protocol::{
         env::CniArgs,
@@ -83,6 +84,8 @@ pub struct Engine {
     pub boot_id: String,
     /// What upstream's sriov-cni noted.
     pub sriov_cni: States,
+    /// What happened, for people.
+    pub history: History,
     /// Whether a sandbox may be the host's own namespace (`CNI_NETNS_OVERRIDE`).
     pub own_netns: bool,
     /// How long the parts of this call took.
@@ -104,6 +107,7 @@ impl Engine {
             locks: run_dir.join("locks"),
             boot_id: boot_id.trim().to_owned(),
             sriov_cni: States::default(),
+            history: History::new(state_dir),
             own_netns: false,
             timings: Vec::new(),
         })

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     drivers::{LINK_GROUP, Pod, Work},
     exec::{PluginEnv, run},
+    history::What,
     lock::{Lock, sweep as sweep_locks},
     protocol::{
         env::Verb,
@@ -18,7 +19,7 @@ use crate::{
         version,
     },
     record::{Phase, Record, Step},
-    say::say,
+    say::{about, say},
 };
 
 /// What is known of the sandbox's namespace besides the record.
@@ -203,8 +204,13 @@ pub(super) fn undo_locked(
     engine: &mut Engine,
     pod: Option<&mut Pod>,
 ) -> Result<(), CniError> {
+    let start = Instant::now();
     let is_unfinished = record.phase == Phase::Adding;
+    let what = if is_unfinished { What::Undo } else { What::Del };
+    let label = format!("interface {} of pod {} (network {})", record.interface, record.pod, record.network);
+    let _about = about(&label);
     record.phase = Phase::Removing;
+    let whole = record.clone();
     let devices: Vec<String> = record.devices().collect();
     let mut own = match pod {
         Some(_) => None,
@@ -238,14 +244,17 @@ pub(super) fn undo_locked(
     }
     if errors.is_empty() {
         engine.store.remove(&record)?;
+        engine.history.note(what, &whole, None, start);
         return engine.store.release_devices(&devices, &record.key());
     }
     record.steps = left.into_iter().rev().collect();
-    let label = format!("interface {} of pod {} (network {})", record.interface, record.pod, record.network);
     if let Err(error) = engine.store.save(&record, false) {
         errors.push(error);
     }
-    join(errors).map_err(|error| error.context(label))
+    join(errors).map_err(|error| {
+        engine.history.note(what, &whole, Some(&error), start);
+        error.context(label)
+    })
 }
 
 /// Undoes a driver's step.

@@ -8,6 +8,7 @@ use super::{FILE, Folders, LOCK, conflist, files::remove, programs};
 use crate::{
     cli::Answer,
     config::NetworkConfig,
+    history,
     meta::config::TYPE,
     protocol::error::CniError,
     record::{Record, Store},
@@ -40,6 +41,7 @@ impl Uninstall {
         } else {
             lines.extend(programs::remove_all(&self.folders)?);
             let state = self.folders.here(&state);
+            let _ = fs::remove_dir_all(state.join(history::FOLDER));
             STATE.iter().for_each(|name| drop(fs::remove_dir(state.join(name))));
         }
         lines.extend(needs);

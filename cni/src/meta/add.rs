@@ -36,30 +36,35 @@ pub(super) fn add(call: &Call, config: &MetaConfig) -> Result<String, CniError> 
         pod,
     };
     let holder = format!("ADD of pod {} (sandbox {})", sandbox.pod, sandbox.container_id);
-    let lock = engine.lock_sandbox(&call.container_id, &holder)?;
-    clear_unfinished(&sandbox, &mut engine)?;
-    engine.timings.clear();
-    engine.took("", "lock", start);
-
-    let resolving = Instant::now();
-    let networks = networks::find(call, config, &sandbox)?;
-    engine.took("", "resolve", resolving);
-    let made = Pod::open(netns).and_then(|pod| make(&networks, call, config, &sandbox, &mut engine, pod));
-    // Published before the runtime is told, so that the annotation is there when containers start. The sandbox's lock is free
-    // meanwhile: nothing of the node is touched any more.
-    drop(lock);
+    let mut is_told = false;
+    let made = engine.lock_sandbox(&call.container_id, &holder).and_then(|_lock| {
+        clear_unfinished(&sandbox, &mut engine)?;
+        engine.timings.clear();
+        engine.took("", "lock", start);
+        let resolving = Instant::now();
+        let networks = networks::find(call, config, &sandbox)?;
+        engine.took("", "resolve", resolving);
+        is_told = networks.is_told;
+        make(&networks, call, config, &sandbox, &mut engine, Pod::open(netns)?)
+    });
     engine.took("", "total", start);
     let (pod, container) = (&sandbox.pod, sandbox.container_id.as_str());
+    if let Err(error) = &made {
+        engine.history.failed(pod, container, error, start);
+    }
+    engine.history.flush();
+    // Published before the runtime is told, so that the annotation is there when containers start. The sandbox's lock is free
+    // meanwhile: nothing of the node is touched any more.
     match made {
         Ok(made) => {
-            if networks.is_told {
+            if is_told {
                 let timings = std::mem::take(&mut engine.timings);
                 report::publish(config, &sandbox, made.records.as_slice(), made.warnings, timings, start);
             }
             Ok(made.document)
         }
         Err(error) => {
-            if networks.is_told {
+            if is_told {
                 report::add_failed(config, pod, container, &error);
             }
             Err(error)

@@ -57,6 +57,7 @@ pub const KEYS: &[&str] = &[
     "readinessIndicatorFile",
     "delegates",
     "networks",
+    "systemLog",
 ];
 
 /// What the runtime called us with.
@@ -105,6 +106,8 @@ pub struct MetaConfig {
     /// `builtins`: plugin types that are done in process. By default all that there are, for secondary networks; a primary
     /// network's types (IPAM too) must be listed.
     pub builtins: Option<Vec<String>>,
+    /// `systemLog`: what is said, and why calls failed, also goes to the system's log; by default it does.
+    pub system_log: bool,
     /// `strictCheck`: CHECK fails for any difference, not only for lost or foreign attachments.
     pub strict_check: bool,
     /// GC: the attachments that are valid; none given when the runtime has no list.
@@ -166,6 +169,7 @@ impl MetaConfig {
             agent_timeout: Duration::from_secs(u64::from(
                 fields.number("agentTimeoutSeconds")?.unwrap_or(30),
             )),
+            system_log: fields.flag("systemLog")?.unwrap_or(true),
             strict_check: fields.flag("strictCheck")?.unwrap_or(false),
             valid_attachments: valid_attachments(fields)?,
             runtime_config: fields.object("runtimeConfig")?.unwrap_or_default().0,

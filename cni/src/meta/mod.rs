@@ -26,7 +26,7 @@ use crate::{
         error::{CniError, code},
         version,
     },
-    say::say,
+    say::{say, to_system_log},
 };
 
 use self::config::MetaConfig;
@@ -42,6 +42,9 @@ pub fn handle(call: &Call, stdin: &str, is_multus: bool) -> Result<Option<String
         multus::without_effect(stdin).iter().for_each(say);
     }
     let call = &config.take_over(call);
+    if config.system_log {
+        to_system_log(about(call, &config));
+    }
     match call.verb {
         Verb::Add => {
             readiness::wait(config.readiness_file.as_deref(), readiness::LIMIT)?;
@@ -79,6 +82,14 @@ fn pod_of(call: &Call, config: &MetaConfig) -> PodRef {
         namespace: arg("K8S_POD_NAMESPACE", "default"),
         name: arg("K8S_POD_NAME", &call.container_id),
         uid: arg("K8S_POD_UID", ""),
+    }
+}
+
+/// What lines in the system's log are about, as long as they are about no network of the pod.
+fn about(call: &Call, config: &MetaConfig) -> String {
+    match call.container_id.is_empty() {
+        true => format!("{} of network {}", call.verb, config.name),
+        false => format!("{} of pod {} (sandbox {})", call.verb, pod_of(call, config), call.container_id),
     }
 }
 

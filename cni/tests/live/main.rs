@@ -12,6 +12,7 @@ mod check;
 mod crash;
 #[cfg(target_arch = "x86_64")]
 mod faults;
+mod history;
 mod host_device;
 #[cfg(target_arch = "x86_64")]
 mod install;

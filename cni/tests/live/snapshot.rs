@@ -79,8 +79,9 @@ fn read(folder: &Path, items: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        // What host-local keeps for good, and our index of it.
-        if name == "lock" || name == ".fairlead" || name.starts_with("last_reserved_ip") {
+        // What host-local keeps for good, and our index of it; and what is kept for people.
+        if name == "lock" || name == "history" || name == ".fairlead" || name.starts_with("last_reserved_ip")
+        {
             continue;
         }
         match fs::read_link(&path) {

@@ -95,6 +95,10 @@ fn files(folder: &Path, lines: &mut BTreeSet<String>) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
         let path = entry?.path();
+        // What happened stays for people to read.
+        if path.ends_with("fairlead/history") {
+            continue;
+        }
         if path.is_dir() {
             files(&path, lines)?;
             continue;
