@@ -2,6 +2,7 @@
 //!
 //! [`inventory::Scanner`] reads a node into plain data, [`pools`] divides it; only [`provision`] changes the system.
 
+mod columns;
 mod document;
 mod network;
 mod pci;
@@ -16,6 +17,7 @@ pub mod provision;
 pub mod test_support;
 pub mod watch;
 
+pub use columns::columns;
 pub use pci::{InvalidPciAddress, InvalidPciId, PciAddress, PciId};
 pub use sysfs::SysRoot;
 pub use tree::TreeError;

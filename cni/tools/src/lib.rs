@@ -2,5 +2,7 @@
 
 pub mod doctor;
 pub mod finding;
+pub mod history;
 pub mod output;
 pub mod root;
+pub mod time;

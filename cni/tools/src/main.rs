@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fairlead_tools::{doctor, output::complain};
+use fairlead_tools::{doctor, history, output::complain};
 
 /// What is said of a call that is wrong: 1 and 2 have a meaning.
 const WRONG_CALL: u8 = 64;
 
 /// What an operator asks of a Fairlead node.
 #[derive(Debug, Parser)]
-#[command(name = "fairlead", version, after_help = "Exit status 64: the call is wrong.")]
+#[command(
+    name = "fairlead",
+    bin_name = "fairlead",
+    version,
+    after_help = "Exit status 64: the call is wrong."
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +25,8 @@ struct Args {
 enum Command {
     /// Look at everything that pods' networks need on this node, and say what is wrong and what to do.
     Doctor(doctor::Options),
+    /// Say who held which device and address on this node, when, and how ADD and DEL ended.
+    History(history::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +40,7 @@ fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Doctor(options) => doctor::run(&options),
+        Command::History(options) => history::run(&options),
     };
     done.unwrap_or_else(|error| {
         complain(error);
