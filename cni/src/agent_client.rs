@@ -1,14 +1,16 @@
 //! Calls to the agent.
 
 use std::{
-    io,
-    os::unix::net::UnixStream,
-    path::Path,
+    fs, io,
+    os::unix::{fs::DirBuilderExt, net::UnixStream},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use crate::{
-    agent_protocol::{Answer, Call, Request, Response, VERSION, read_frame, write_frame},
+    agent_protocol::{
+        Answer, Call, Late, PENDING, Report, Request, Response, VERSION, read_frame, write_frame,
+    },
     protocol::error::{CniError, code},
 };
 
@@ -49,6 +51,35 @@ pub fn tell(socket: &Path, mut call: Call, limit: Duration) {
     let _ = exchange(socket, &Request { version: VERSION, call }, limit);
 }
 
+/// Leaves a report to the next agent, beside the socket that this one should be at. An agent that has it already keeps its own.
+///
+/// # Errors
+/// When the file cannot be written; there is none where no agent has ever been.
+pub fn leave(socket: &Path, report: Report) -> io::Result<()> {
+    let file = left(socket, &report.container_id);
+    if file.exists() {
+        return Ok(());
+    }
+    let text = serde_json::to_vec(&Late { report, uid: String::new() })?;
+    let folder = file.parent().unwrap_or(socket);
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let temporary = file.with_extension("new");
+    fs::write(&temporary, text)?;
+    fs::rename(&temporary, file)
+}
+
+/// What was left of a sandbox is void. The agent forgets by itself what it is told of.
+pub fn forget_left(socket: &Path, container_id: &str) {
+    let _ = fs::remove_file(left(socket, container_id));
+}
+
+fn left(socket: &Path, container_id: &str) -> PathBuf {
+    socket.with_file_name(PENDING).join(format!("{container_id}.json"))
+}
+
 fn exchange(socket: &Path, request: &Request, limit: Duration) -> io::Result<Response> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
@@ -69,10 +100,10 @@ fn unreachable(socket: &Path, error: &io::Error, limit: Duration) -> CniError {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
+    use std::{io::Write, os::unix::net::UnixListener, thread};
 
     use super::*;
-    use crate::agent_protocol::{Failure, Plan, PodRef, Policy, Resolve};
+    use crate::agent_protocol::{Failure, Plan, PlannedAttachment, PodRef, Policy, Resolve};
 
     fn resolve() -> Call {
         Call::Resolve(Resolve {
@@ -109,6 +140,54 @@ mod tests {
             Answer::Plan(Plan::default())
         );
         served.join().unwrap();
+    }
+
+    #[test]
+    fn an_agent_that_is_killed_at_any_byte_is_asked_again_and_no_half_answer_is_taken() {
+        let mut answer = Vec::new();
+        let plan = Plan { primary: None, attachments: vec![PlannedAttachment::default()] };
+        let whole = Response { version: VERSION, answer: Answer::Plan(plan.clone()) };
+        write_frame(&mut answer, &whole).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let ends = [
+            None,
+            Some(0),
+            Some(1),
+            Some(3),
+            Some(4),
+            Some(5),
+            Some(answer.len() / 2),
+            Some(answer.len() - 1),
+        ];
+        let killed = thread::spawn(move || {
+            for end in ends {
+                let (mut stream, _) = listener.accept().unwrap();
+                // Before it has read the call, or after so many bytes of the answer.
+                let Some(end) = end else { continue };
+                let _: Request = read_frame(&mut stream).unwrap();
+                stream.write_all(&answer[..end]).unwrap();
+            }
+            // Its socket is left, and nobody listens.
+            drop(listener);
+            thread::sleep(2 * PAUSE);
+            let socket = dir.path().join("agent.sock");
+            fs::remove_file(&socket).unwrap();
+            thread::sleep(2 * PAUSE);
+            let (mut stream, _) = UnixListener::bind(&socket).unwrap().accept().unwrap();
+            let request: Request = read_frame(&mut stream).unwrap();
+            stream.write_all(&answer).unwrap();
+            (request.call.deadline_ms(), dir)
+        });
+        let limit = Duration::from_secs(20);
+        assert_eq!(call(&socket, &resolve(), limit).unwrap(), Answer::Plan(plan));
+        let (left, _dir) = killed.join().unwrap();
+        let gone = PAUSE * u32::try_from(ends.len()).unwrap();
+        assert!(
+            Duration::from_millis(left) <= limit - gone,
+            "the agent was told to take longer than we wait"
+        );
     }
 
     #[test]

@@ -162,6 +162,21 @@ pub struct Report {
     pub deadline_ms: u64,
 }
 
+/// Folder beside the agent's socket of reports that wait: `<container ID>.json`, a [`Late`] each. The agent keeps them there, and the
+/// executable leaves one there when the agent is away: the next agent publishes them.
+pub const PENDING: &str = "pending";
+
+/// A report that waits to be published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Late {
+    /// The report.
+    pub report: Report,
+    /// UID by which the API server knows the pod; empty when only the agent could tell.
+    #[serde(default)]
+    pub uid: String,
+}
+
 /// How long a part of an ADD or a DEL took.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

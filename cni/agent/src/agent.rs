@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, path::Path, time::Duration};
 
 use fairlead_cni::{
-    agent_protocol::{Answer, Call, Failure, Happening, Notify, PodRef, Report, Resolve},
+    agent_protocol::{Answer, Call, Failure, Happening, Late, Notify, PENDING, PodRef, Report, Resolve},
     status::NetworkStatus,
 };
 use kube::Client;
@@ -16,7 +16,7 @@ use crate::{
     kubelet::{Kubelet, KubeletError},
     metrics::{Metrics, Reason, Verb},
     nads::Nads,
-    pending::{Late, Pending},
+    pending::Pending,
     pods::Pods,
     report,
     resolve::{self, Sources},
@@ -25,9 +25,6 @@ use crate::{
 
 /// How long a pod waits at most for its status to be taken by the API server: it then starts, and the status follows.
 const IN_PLACE: Duration = Duration::from_secs(5);
-
-/// Subfolder of reports that wait.
-const PENDING: &str = "pending";
 
 /// Answers the CNI executable's calls.
 pub struct Agent {
@@ -206,11 +203,15 @@ impl Handler for Agent {
 impl Background {
     /// Keeps the caches up to date and writes events; never ends.
     pub async fn run(self, agent: &Agent) {
+        let uid_of = |pod: &PodRef| agent.pods.api_uid(pod);
         let published = |late: &Late| {
-            let pod = PodRef { uid: late.uid.clone(), ..late.report.pod.clone() };
-            agent.tell_added(&pod, &late.report.networks);
+            agent.tell_added(&agent.in_api(&late.report.pod), &late.report.networks);
         };
-        let pending = Box::pin(agent.pending.run(&agent.client, published));
+        let pending = Box::pin(async {
+            // Before, the agent does not know what the API server knows pods by.
+            while !agent.pods.synced(Instant::now() + Duration::from_secs(3600)).await {}
+            agent.pending.run(&agent.client, uid_of, published).await;
+        });
         tokio::join!(agent.nads.follow(), agent.pods.follow(), pending, self.events.run());
     }
 }

@@ -9,9 +9,8 @@ use std::{
     time::Duration,
 };
 
-use fairlead_cni::agent_protocol::{PodRef, Report};
+use fairlead_cni::agent_protocol::{Late, PodRef, Report};
 use kube::Client;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -34,13 +33,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(30);
 /// How long one report may take in a round.
 const EACH: Duration = Duration::from_secs(5);
-
-/// A report with the UID that the API server knows the pod by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Late {
-    pub(crate) report: Report,
-    pub(crate) uid: String,
-}
 
 /// See above.
 #[derive(Default)]
@@ -110,7 +102,7 @@ impl Pending {
                     self.folder.forget(&late.report.container_id);
                 }
                 None if waiting.len() < ROOM => {
-                    tracing::info!(pod = %late.report.pod, "an earlier agent could not publish network-status");
+                    tracing::info!(pod = %late.report.pod, "network-status was not published without this agent");
                     waiting.insert(key, late);
                 }
                 _ => {}
@@ -118,8 +110,13 @@ impl Pending {
         }
     }
 
-    /// Publishes what waits; never ends. `published` is told of each.
-    pub(crate) async fn run(&self, client: &Client, published: impl Fn(&Late)) {
+    /// Publishes what waits; never ends. `published` is told of each; `uid_of` tells what the API server knows a pod by.
+    pub(crate) async fn run(
+        &self,
+        client: &Client,
+        uid_of: impl Fn(&PodRef) -> String,
+        published: impl Fn(&Late),
+    ) {
         let mut pause = FIRST;
         loop {
             self.take_over();
@@ -132,19 +129,26 @@ impl Pending {
             sleep(pause).await;
             let mut progress = false;
             for late in round {
-                progress |= self.publish(client, &late, &published).await;
+                progress |= self.publish(client, &late, &uid_of, &published).await;
             }
             pause = if progress { FIRST } else { (pause * 2).min(LONGEST) };
         }
     }
 
     /// Whether the report need not be published any more.
-    async fn publish(&self, client: &Client, late: &Late, published: impl Fn(&Late)) -> bool {
+    async fn publish(
+        &self,
+        client: &Client,
+        late: &Late,
+        uid_of: impl Fn(&PodRef) -> String,
+        published: impl Fn(&Late),
+    ) -> bool {
         if !self.is_current(late) {
             return true;
         }
         let pod = &late.report.pod;
-        let result = report::publish(client, &late.report, &late.uid, Instant::now() + EACH).await;
+        let uid = if late.uid.is_empty() { uid_of(pod) } else { late.uid.clone() };
+        let result = report::publish(client, &late.report, &uid, Instant::now() + EACH).await;
         match result {
             Ok(()) => {
                 tracing::info!(%pod, interfaces = late.report.networks.len(), "published late");
@@ -223,7 +227,7 @@ mod tests {
         let (client, _) = api(move |asked| Some(respond(asked)));
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = |late: &Late| told.lock().unwrap().push(late.report.container_id.clone());
-        let run = pending.run(&client, tell);
+        let run = pending.run(&client, |pod| pod.uid.clone(), tell);
         assert!(timeout(Duration::from_secs(600), run).await.is_err());
         told.lock().unwrap().clone()
     }
@@ -269,9 +273,11 @@ mod tests {
         for late in [report("c1"), other("gone", "c2"), other("again", "c3"), other("removed", "c4")] {
             killed.add(late, "u".into());
         }
+        // As the executable leaves one.
+        killed.add(other("left", "c6"), String::new());
         killed.add(report("c5"), "u".into());
         assert!(run(&killed, |_| status(503, "away")).await.is_empty());
-        assert_eq!(files(&folder), ["c2.json", "c3.json", "c4.json", "c5.json"]);
+        assert_eq!(files(&folder), ["c2.json", "c3.json", "c4.json", "c5.json", "c6.json"]);
         drop(killed);
 
         let next = agent();
@@ -280,9 +286,14 @@ mod tests {
             (true, _) => status(404, "gone"),
             (_, true) if asked.line.starts_with("PATCH") => status(409, "another UID"),
             (_, true) => (200, json!({"metadata": {"name": "again", "uid": "another"}})),
-            _ => (200, json!({"metadata": {"name": "router"}})),
+            _ => {
+                assert_eq!(asked.body["metadata"]["uid"], "u");
+                (200, json!({"metadata": {"name": "router"}}))
+            }
         };
-        assert_eq!(run(&next, respond).await, ["c5"]);
+        let mut told = run(&next, respond).await;
+        told.sort();
+        assert_eq!(told, ["c5", "c6"]);
         assert!(next.waiting().is_empty() && files(&folder).is_empty());
     }
 

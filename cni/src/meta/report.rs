@@ -9,7 +9,10 @@ use crate::{
     agent_client,
     agent_protocol::{Call, Happening, Notify, PodRef, Report, Timing},
     engine::{Sandbox, device_info},
-    protocol::{error::CniError, result::CniResult},
+    protocol::{
+        error::{CniError, code},
+        result::CniResult,
+    },
     record::Record,
     say::say,
     status::NetworkStatus,
@@ -44,8 +47,14 @@ pub(super) fn publish(
         timings,
         deadline_ms: 0,
     };
-    if let Err(error) = agent_client::call(&config.agent_socket, &Call::Report(report), limit) {
-        say(format_args!("pod {pod}: the network-status annotation is not published yet: {error}"));
+    let call = Call::Report(report);
+    let Err(error) = agent_client::call(&config.agent_socket, &call, limit) else { return };
+    say(format_args!("pod {pod}: the network-status annotation is not published yet: {error}"));
+    // An agent that was killed at the call may not know of it.
+    if let (code::TRY_AGAIN, Call::Report(report)) = (error.code, call)
+        && let Err(error) = agent_client::leave(&config.agent_socket, report)
+    {
+        say(format_args!("pod {pod}: and cannot be left to the next agent: {error}"));
     }
 }
 
@@ -66,6 +75,7 @@ pub(super) fn removed(
     count: u32,
 ) {
     let Some(any) = records.first() else { return };
+    agent_client::forget_left(&config.agent_socket, &any.container_id);
     if !records.iter().any(|record| record.order > 0 || record.network.contains('/')) {
         return swept(config, &any.pod, &any.container_id, count);
     }

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use fairlead_cni::agent_protocol::{Call, Happening, PlannedAttachment, Report, Timing};
+use fairlead_cni::agent_protocol::{Call, Happening, Late, PlannedAttachment, Report, Timing};
 use fairlead_kernel::route::OperState;
 use serde_json::{Value, json};
 
@@ -158,6 +158,25 @@ fn how_long_each_step_took_is_told() {
     let Some(Call::Notify(told)) = agent.calls.last() else { panic!("{:?}", agent.calls) };
     let steps = ["default/net2 macvlan", "default/net1 macvlan", "cluster bridge"];
     assert_eq!(named(&told.timings), [&[" lock"][..], &steps[..], &[" detach", " total"][..]].concat());
+}
+
+#[test]
+fn an_agent_that_is_killed_after_its_plan_finds_the_report_when_it_comes_again() {
+    let Some(runtime) = routed("report that is left", None, None) else { return };
+    runtime.agent.lock().unwrap().goes = true;
+    let (pod, mut config) = (runtime.bed.pod(), built_in(&runtime));
+    config["agentTimeoutSeconds"] = json!(1);
+    runtime.call_with("ADD", "c1", &pod.path(), &config).unwrap();
+    assert_eq!(runtime.agent.lock().unwrap().calls.len(), 1, "only the plan was asked for");
+    let left = runtime.folder("pending/c1.json");
+    let late: Late = serde_json::from_slice(&fs::read(&left).unwrap()).unwrap();
+    assert_eq!(
+        (late.uid.as_str(), late.report.container_id.as_str(), late.report.networks.len()),
+        ("", "c1", 3)
+    );
+    assert_eq!(fs::read_dir(runtime.folder("pending")).unwrap().count(), 1);
+    runtime.call_with("DEL", "c1", &pod.path(), &config).unwrap();
+    assert!(!left.exists(), "it is void");
 }
 
 #[test]

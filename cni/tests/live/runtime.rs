@@ -250,6 +250,8 @@ fn finish(command: &mut Command, config: &Value) -> Result<Value, Value> {
 pub(crate) struct Agent {
     pub(crate) plan: Plan,
     pub(crate) calls: Vec<Call>,
+    /// Whether it goes when it has planned.
+    pub(crate) goes: bool,
 }
 
 /// An agent that has one plan for every pod. It ends with the process.
@@ -257,7 +259,7 @@ fn serve(socket: &Path, networks: &[Value]) -> Arc<Mutex<Agent>> {
     let listener = UnixListener::bind(socket).unwrap();
     let attachments: Vec<PlannedAttachment> = networks.iter().zip(1..).map(planned).collect();
     let plan = Plan { primary: None, attachments };
-    let agent = Arc::new(Mutex::new(Agent { plan, calls: Vec::new() }));
+    let agent = Arc::new(Mutex::new(Agent { plan, calls: Vec::new(), goes: false }));
     let serving = agent.clone();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -269,8 +271,12 @@ fn serve(socket: &Path, networks: &[Value]) -> Arc<Mutex<Agent>> {
                 Call::Notify(_) => Answer::Taken,
             };
             agent.calls.push(request.call);
+            let goes = agent.goes;
             drop(agent);
             let _ = write_frame(&mut stream, &Response { version: VERSION, answer });
+            if goes {
+                return;
+            }
         }
     });
     agent

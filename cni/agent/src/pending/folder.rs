@@ -4,12 +4,13 @@
 //! them could be of.
 
 use std::{
+    cmp::Reverse,
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use super::Late;
+use fairlead_cni::agent_protocol::Late;
 
 /// No report is larger; one that is would not fit an annotation either.
 const LARGEST: u64 = 256 << 10;
@@ -41,11 +42,13 @@ impl Folder {
         remove(&temporary(&file));
     }
 
-    /// All that is kept, at most so many. What cannot be read is removed: nobody else would.
+    /// All that is kept, the newest first, at most so many. What cannot be read is removed: nobody else would.
     pub(super) fn all(&self, room: usize) -> Vec<Late> {
         let Some(folder) = &self.0 else { return Vec::new() };
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let files = entries.map(|entry| entry.path()).filter(|file| is_report(file));
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|file| is_report(file)).collect();
+        files.sort_by_key(|file| Reverse(fs::metadata(file).and_then(|found| found.modified()).ok()));
         let read = |file: PathBuf| match read(&file) {
             Ok(late) => Some(late),
             // Published meanwhile, by the agent that this one replaces.
@@ -56,7 +59,7 @@ impl Folder {
                 None
             }
         };
-        files.filter_map(read).take(room).collect()
+        files.into_iter().filter_map(read).take(room).collect()
     }
 
     fn file(&self, container_id: &str) -> Option<(&Path, PathBuf)> {
