@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use fairlead_cni::{agent_protocol::PodRef, networks::devices::ContainerDevices};
@@ -24,7 +25,7 @@ use fairlead_kubelet_api::{
 use thiserror::Error;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tonic::{
     Code, Status,
@@ -47,6 +48,9 @@ const CHECKPOINT: &str = "device-plugins";
 const LARGEST_ANSWER: usize = 16 << 20;
 /// So many pods are asked for one by one at a time; if there are more, the list of all costs kubelet less.
 const SINGLE: usize = 4;
+/// A list that is refused for the number of calls is asked for again this often, for all who wait, with this pause.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A pod's devices are not known.
 #[derive(Debug, Error)]
@@ -150,12 +154,15 @@ impl Kubelet {
     /// When kubelet has not answered by `deadline` or refuses.
     pub async fn devices(&self, pod: &PodRef, deadline: Instant) -> Result<Held, KubeletError> {
         let mut backoff = Backoff::until(deadline);
+        // Whoever has to ask again does so with all others: single questions would use up what kubelet allows.
+        let (mut may_be_single, mut last) = (true, None);
         loop {
-            match timeout_at(deadline, self.ask(pod)).await {
+            match timeout_at(deadline, self.ask(pod, may_be_single)).await {
                 Ok(Ok(held)) => return Ok(held),
-                Ok(Err(error)) => bear(error, pod, &mut backoff).await?,
-                Err(_) => return Err(KubeletError::Late(pod.clone())),
+                Ok(Err(error)) => last = Some(bear(error, pod, &mut backoff).await?),
+                Err(_) => return Err(last.unwrap_or_else(|| KubeletError::Late(pod.clone()))),
             }
+            may_be_single = false;
         }
     }
 
@@ -172,11 +179,12 @@ impl Kubelet {
             return Ok(BTreeMap::new());
         }
         let mut backoff = Backoff::until(deadline);
+        let mut last = None;
         loop {
             match timeout_at(deadline, self.ask_others(pod)).await {
                 Ok(Ok(others)) => return Ok(others),
-                Ok(Err(error)) => bear(error, pod, &mut backoff).await?,
-                Err(_) => return Err(KubeletError::Late(pod.clone())),
+                Ok(Err(error)) => last = Some(bear(error, pod, &mut backoff).await?),
+                Err(_) => return Err(last.unwrap_or_else(|| KubeletError::Late(pod.clone()))),
             }
         }
     }
@@ -191,7 +199,7 @@ impl Kubelet {
         }
     }
 
-    async fn ask(&self, pod: &PodRef) -> Result<Held, KubeletError> {
+    async fn ask(&self, pod: &PodRef, may_be_single: bool) -> Result<Held, KubeletError> {
         // Kubelet writes it when it admits the pod, before there is a sandbox.
         let own: Option<Vec<Entry>> = self.checkpoint().filter(|_| !pod.uid.is_empty()).map(|mut entries| {
             entries.retain(|entry| entry.pod_uid == pod.uid);
@@ -203,7 +211,7 @@ impl Kubelet {
                 _ => Err(KubeletError::NoSocket(self.socket.clone(), pod.clone())),
             };
         }
-        match check(self.listed(pod).await?, own.as_deref()) {
+        match check(self.listed(pod, may_be_single).await?, own.as_deref()) {
             Checked::Good(held) => Ok(held),
             Checked::Unknown => Err(KubeletError::UnknownPod(pod.clone())),
             Checked::Ambiguous => Err(KubeletError::Ambiguous(pod.clone())),
@@ -212,8 +220,13 @@ impl Kubelet {
     }
 
     /// The containers of the pods of this name.
-    async fn listed(&self, pod: &PodRef) -> Result<Vec<Vec<ContainerDevices>>, KubeletError> {
-        if self.has_get.load(Ordering::Relaxed)
+    async fn listed(
+        &self,
+        pod: &PodRef,
+        may_be_single: bool,
+    ) -> Result<Vec<Vec<ContainerDevices>>, KubeletError> {
+        if may_be_single
+            && self.has_get.load(Ordering::Relaxed)
             && let Ok(_single) = self.single.try_acquire()
             && let Some(found) = self.get(pod).await?
         {
@@ -235,12 +248,14 @@ impl Kubelet {
         }
     }
 
-    /// `None` when `List` must be asked: kubelet has no `Get`, or gives an error that does not tell whether it knows the pod.
+    /// `None` when `List` must be asked: kubelet has no `Get`, is asked too often, or gives an error that does not tell whether it knows the pod.
     async fn get(&self, pod: &PodRef) -> Result<Option<PodResources>, KubeletError> {
         let request =
             GetPodResourcesRequest { pod_name: pod.name.clone(), pod_namespace: pod.namespace.clone() };
         match self.measured("get", self.client.clone().get(request)).await {
             Ok(answer) => Ok(answer.into_inner().pod_resources),
+            // One list for all who are refused for their number is what kubelet can do.
+            Err(status) if status.code() == Code::ResourceExhausted => Ok(None),
             Err(status) if is_busy(status.code()) => Err(KubeletError::refused(pod, "Get", &status)),
             Err(status) => {
                 // Kubelet before 1.27 lacks the method; later ones say "disabled" without their feature gate.
@@ -273,8 +288,19 @@ impl Kubelet {
     /// All pods, with others who ask at the same time.
     async fn list(&self, pod: &PodRef) -> Result<Arc<[Listed]>, KubeletError> {
         let call = async || {
-            let answer = self.measured("list", self.client.clone().list(ListPodResourcesRequest {})).await;
-            answer.map(|answer| answer.into_inner().pod_resources)
+            let mut tries = 1;
+            loop {
+                let answer =
+                    self.measured("list", self.client.clone().list(ListPodResourcesRequest {})).await;
+                match answer {
+                    // All who wait would come back at the same time, and the first of them would take what the others need.
+                    Err(status) if status.code() == Code::ResourceExhausted && tries < TRIES => {
+                        tries += 1;
+                        sleep(PAUSE).await;
+                    }
+                    answer => return answer.map(|answer| answer.into_inner().pod_resources),
+                }
+            }
         };
         self.listing.get(call).await.map_err(|status| {
             if status.code() == Code::Unavailable {
@@ -286,13 +312,17 @@ impl Kubelet {
     }
 }
 
-/// Waits until kubelet may be asked again; an error that stays is given back.
-async fn bear(error: KubeletError, pod: &PodRef, backoff: &mut Backoff) -> Result<(), KubeletError> {
+/// Waits until kubelet may be asked again; an error that stays is given back as one.
+async fn bear(
+    error: KubeletError,
+    pod: &PodRef,
+    backoff: &mut Backoff,
+) -> Result<KubeletError, KubeletError> {
     if !error.may_pass() || !backoff.pause().await {
         return Err(error);
     }
     tracing::debug!(%pod, %error, "asking kubelet again");
-    Ok(())
+    Ok(error)
 }
 
 /// Kubelet limits the rate of calls and is away while it restarts.

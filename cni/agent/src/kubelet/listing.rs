@@ -10,8 +10,9 @@ use tokio::{
 };
 use tonic::Status;
 
-/// The least time between the beginnings of two calls: far below kubelet's limit (100 in a second, 10 at once), which other
-/// readers use up too.
+/// So many calls may follow one another at once, and then one in this time: half of kubelet's limit (100 in a second, 10 at
+/// once), which other readers use up too.
+const AT_ONCE: u32 = 5;
 const PACE: Duration = Duration::from_millis(20);
 
 /// What kubelet lists of one pod, without what is not needed.
@@ -38,8 +39,14 @@ type Answer = Result<Arc<[Listed]>, Status>;
 /// An answer is shared by those only who were waiting before it was asked for: kubelet has allocated a pod's devices before anybody
 /// asks for them, so an answer that was asked for later has them, and one from before may not.
 #[derive(Default)]
-pub(super) struct Listing {
-    last: Mutex<Option<(Instant, Answer)>>,
+pub(super) struct Listing(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// When the last answer was asked for, and what it is.
+    last: Option<(Instant, Answer)>,
+    /// When all calls until now would have had their time.
+    spent: Option<Instant>,
 }
 
 impl Listing {
@@ -47,16 +54,17 @@ impl Listing {
     pub(super) async fn get(&self, call: impl AsyncFnOnce() -> Result<Vec<PodResources>, Status>) -> Answer {
         let arrived = Instant::now();
         // Whoever is given up while it asks leaves the next one to ask.
-        let mut last = self.last.lock().await;
-        if let Some((asked, answer)) = &*last {
-            if *asked > arrived {
-                return answer.clone();
-            }
-            sleep_until(*asked + PACE).await;
+        let mut state = self.0.lock().await;
+        if let Some((_, answer)) = state.last.as_ref().filter(|(asked, _)| *asked > arrived) {
+            return answer.clone();
+        }
+        if let Some(free) = state.spent.and_then(|spent| spent.checked_sub(AT_ONCE * PACE)) {
+            sleep_until(free).await;
         }
         let asked = Instant::now();
+        state.spent = Some(state.spent.map_or(asked, |spent| spent.max(asked)) + PACE);
         let answer = call().await.map(|pods| pods.into_iter().map(Listed::from).collect());
-        *last = Some((asked, answer.clone()));
+        state.last = Some((asked, answer.clone()));
         answer
     }
 }
@@ -110,11 +118,11 @@ mod tests {
         let hanging = listing.get(async || std::future::pending().await);
         assert!(tokio::time::timeout(Duration::from_secs(1), hanging).await.is_err());
         let start = Instant::now();
-        for count in 0..3 {
+        for count in 0..AT_ONCE + 3 {
             let answer = listing
                 .get(async || if count == 0 { Err(Status::unavailable("away")) } else { Ok(pods("a")) });
             assert_eq!(answer.await.is_ok(), count > 0, "a failure is not kept either");
         }
-        assert_eq!(start.elapsed(), 2 * PACE);
+        assert_eq!(start.elapsed(), 2 * PACE, "more than the first few at once");
     }
 }
