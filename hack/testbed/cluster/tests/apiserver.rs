@@ -468,3 +468,30 @@ async fn discovery() {
     let core = client.list_core_api_resources("v1").await.unwrap();
     assert!(core.resources.iter().any(|r| r.name == "pods/status"));
 }
+
+#[tokio::test]
+async fn a_list_comes_in_pages_and_a_page_of_an_older_state_is_expired() {
+    let (_server, client) = start().await;
+    let networks = networks(&client);
+    for name in ["a", "b", "c", "d", "e"] {
+        networks.create(&PostParams::default(), &network(name, "{}")).await.unwrap();
+    }
+    let mut names = Vec::new();
+    let mut page = networks.list(&ListParams::default().limit(2)).await.unwrap();
+    let mut left = Vec::new();
+    loop {
+        names.extend(page.items.into_iter().filter_map(|one| one.metadata.name));
+        left.push(page.metadata.remaining_item_count);
+        let Some(token) = page.metadata.continue_ else { break };
+        page = networks.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap();
+    }
+    assert_eq!(
+        (names, left),
+        (["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(), vec![Some(3), Some(1), None])
+    );
+    let first = networks.list(&ListParams::default().limit(2)).await.unwrap();
+    networks.create(&PostParams::default(), &network("f", "{}")).await.unwrap();
+    let token = first.metadata.continue_.unwrap();
+    let error = networks.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap_err();
+    assert!(matches!(error, Error::Api(status) if status.code == 410));
+}

@@ -36,6 +36,8 @@ struct Parameters {
     send_initial_events: Option<String>,
     timeout_seconds: Option<u64>,
     grace_period_seconds: Option<i64>,
+    limit: Option<usize>,
+    r#continue: Option<String>,
     dry_run: Option<String>,
 }
 
@@ -139,9 +141,7 @@ impl Call<'_> {
             p.label_selector.as_deref(),
         )?;
         if !is_set(p.watch.as_deref()) {
-            // limit and continue: everything is on the first page, which a client must be ready for.
-            let (objects, version) = self.shared.store.list(kind, &selector);
-            return Ok(Json(self.view.list(kind, objects, version)).into_response());
+            return self.page(&selector);
         }
         let from =
             match p.resource_version.as_deref() {
@@ -167,6 +167,34 @@ impl Call<'_> {
             shared.options.bookmark_every,
         );
         Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    }
+
+    /// A list, or a page of one. A list goes on only while nothing has changed: there is no older state to go on from.
+    fn page(&self, selector: &Selector) -> Result<Response> {
+        let p = &self.parameters;
+        let kind = self.target.kind;
+        let (objects, version) = self.shared.store.list(kind, selector);
+        let start = match p.r#continue.as_deref().filter(|token| !token.is_empty()) {
+            None => 0,
+            Some(token) => {
+                let wrong = || ApiError::bad_request(format!("continue key is not valid: {token:?}"));
+                let (of, start) = token.split_once('-').ok_or_else(wrong)?;
+                let of: u64 = of.parse().map_err(|_| wrong())?;
+                if of != version {
+                    return Err(ApiError::expired(of, version));
+                }
+                start.parse().map_err(|_| wrong())?
+            }
+        };
+        let end = p.limit.filter(|limit| *limit > 0).map_or(objects.len(), |limit| start + limit);
+        let rest = objects.len().saturating_sub(end);
+        let page = objects.into_iter().skip(start).take(end.saturating_sub(start));
+        let mut list = self.view.list(kind, page, version);
+        if rest > 0 {
+            list["metadata"]["continue"] = json!(format!("{version}-{end}"));
+            list["metadata"]["remainingItemCount"] = json!(rest);
+        }
+        Ok(Json(list).into_response())
     }
 
     fn create(&self) -> Result<Response> {
