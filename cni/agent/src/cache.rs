@@ -6,19 +6,24 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use fairlead_kernel::give_back_memory;
 use futures::{Stream, StreamExt};
 use kube::runtime::watcher::{self, Event};
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
     errors,
     metrics::{CacheState, Metrics},
 };
+
+/// How long after a list it has let go of what it took: many times what is kept.
+const LET_GO: Duration = Duration::from_secs(1);
 
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
@@ -88,6 +93,10 @@ impl<V> Cache<V> {
                     tracing::info!(what = self.what, count = state.items.len(), "cache is complete");
                 }
                 state.synced = true;
+                tokio::spawn(async {
+                    sleep(LET_GO).await;
+                    give_back_memory();
+                });
             }
             Event::Apply(object) => {
                 state.items.extend(reduce(object).map(|(key, value)| (key, Arc::new(value))));
@@ -181,8 +190,6 @@ impl<V> Cache<V> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn key(name: &str) -> Key {
@@ -226,7 +233,7 @@ mod tests {
             tokio::spawn(async move { cache.wait(&key("a"), until, |value| *value == 2).await })
         };
         for value in [1, 2] {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(1)).await;
             cache.apply(Event::Apply(("a", value)), reduce);
         }
         assert_eq!(waiter.await.unwrap().as_deref(), Some(&2));

@@ -88,6 +88,8 @@ fn http_address(text: &str) -> Result<HttpAddress, std::net::AddrParseError> {
 }
 
 fn main() -> ExitCode {
+    // Answering takes one thread; helpers of the library that resolve names or read files need no heap of their own.
+    fairlead_kernel::share_one_heap();
     let options = Options::parse();
     start_log(options.log_format, options.log_level);
     match run(options) {
