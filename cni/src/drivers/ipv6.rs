@@ -21,6 +21,12 @@ pub enum Dad {
 }
 
 /// What a network says about IPv6.
+///
+/// Keys:
+/// - `dad`: Duplicate address detection of the addresses that IPAM gives: `optimistic` (the default, in use while the kernel
+///   looks), `wait` (ADD ends when there is no duplicate and fails when there is one), `off`.
+/// - `accept_ra`: Whether routers' advertisements are followed: 0 no, 1 unless the pod forwards, 2 always. Absent: as the pod's
+///   namespace has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ipv6 {
     /// Key `dad`: `optimistic` (the default), `wait`, `off`.

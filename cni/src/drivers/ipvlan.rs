@@ -8,8 +8,10 @@ use fairlead_kernel::{
 use super::{Host, Request, link, master::Master};
 use crate::protocol::error::{CniError, code};
 
-/// Keys: `master` (by default the only interface that the plugin before reports, or without one that of the host's default
-/// route), `mode`, `mtu`, `linkInContainer` (the master is in the pod).
+/// Keys:
+/// - `master`: What it is made on; absent: the only interface that the plugin before reports, or without such a plugin that
+///   of the default route. Of a list the first that is there.
+/// - `mode`: `l2` (the default), `l3` or `l3s`.
 ///
 /// # Errors
 /// Code 7, naming key, value and what is allowed.

@@ -235,7 +235,10 @@ impl Original {
     }
 }
 
-/// Key `mtu`: 0 is as absent.
+/// 0 is as absent.
+///
+/// Keys:
+/// - `mtu`: Bytes; 0 or absent: what the kernel gives it.
 pub(super) fn mtu(request: Request<'_>) -> Result<Option<u32>, CniError> {
     Ok(request.fields.number("mtu")?.filter(|mtu| *mtu != 0))
 }

@@ -5,8 +5,11 @@ use fairlead_kernel::{LinkKind, route::MacvlanMode};
 use super::{Host, Request, link, master::Master};
 use crate::protocol::error::{CniError, code};
 
-/// Keys: `master` (by default the interface of the host's default route), `mode`, `mtu`, `mac`, `bcqueuelen` (0: the kernel's
-/// choice), `linkInContainer` (the master is in the pod).
+/// Keys:
+/// - `master`: What it is made on; absent: the interface of the default route. Of a list the first that is there.
+/// - `mode`: `bridge` (the default), `private`, `vepa` or `passthru`.
+/// - `bcqueuelen`: Length of the broadcast queue; 0 or absent: the kernel's choice.
+/// - `mac`: Hardware address; see [every plugin](#every-plugin).
 ///
 /// # Errors
 /// Code 7, naming key, value and what is allowed.

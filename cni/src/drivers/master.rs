@@ -12,6 +12,10 @@ use crate::{
 };
 
 /// Where it is, and how it is found.
+///
+/// Keys:
+/// - `master`: What it is made on. Of a list the first that is there.
+/// - `linkInContainer`: `master` is in the pod, not in the host; by default false.
 #[derive(Clone, Debug)]
 pub(super) enum Master {
     /// An interface of the host.

@@ -87,6 +87,16 @@ impl Pod {
 }
 
 /// What a driver is asked for.
+///
+/// Keys:
+/// - `ipam`: Where addresses come from: an object with a `type`, `host-local`, `static` or any IPAM plugin on disk. Without it
+///   the interface has none, where the plugin allows that.
+/// - `dns`: Name service settings of the result; those of IPAM when it is absent.
+/// - `strictCheck`: CHECK fails for every difference, not only for what is lost, unfinished or somebody else's.
+/// - `stateDir`: For a plugin that is called by its upstream name: where records are; by default `/var/lib/fairlead`.
+/// - `runDir`: For such a plugin: where locks are; by default `/run/fairlead`.
+/// - `mac`: Hardware address, of those that take one (bridge, macvlan, sriov, tuning): unicast. The annotation's comes before
+///   `args.cni.mac`, that before `MAC` in `CNI_ARGS`, that before this key.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// The plugin's configuration as it would be executed.

@@ -42,7 +42,9 @@ pub struct Original {
     pub pair: Pair,
 }
 
-/// Keys: `ipam` (required), `mtu`, `dad`, `accept_ra`, `dns`.
+/// Keys:
+/// - `ipam`: Needed: the link is made of routes to addresses.
+/// - `dad`: By default `off`, as nobody else is on the link; see [every plugin](#every-plugin).
 ///
 /// # Errors
 /// Code 7, naming the key.

@@ -8,7 +8,9 @@ use crate::protocol::error::{CniError, code};
 /// The highest VLAN number (IEEE 802.1Q; 4095 is reserved).
 const HIGHEST: u16 = 4094;
 
-/// Keys: `master`, `vlanId`, `mtu`, `linkInContainer` (the master is in the pod).
+/// Keys:
+/// - `master`: What it is made on; needed. Of a list the first that is there.
+/// - `vlanId`: 0 to 4094; 0 when it is absent.
 ///
 /// # Errors
 /// Code 7, naming key, value and what is allowed.

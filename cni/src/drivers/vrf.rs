@@ -49,7 +49,9 @@ pub struct Original {
 }
 
 impl Spec {
-    /// Keys: `vrfname`, `table`.
+    /// Keys:
+    /// - `vrfname`: Name of the VRF in the pod, which is made when it is missing, and goes with its last member. Needed.
+    /// - `table`: Its routing table; 0 or absent: one that nobody uses.
     ///
     /// # Errors
     /// Code 7, naming the key.

@@ -35,9 +35,19 @@ pub struct HostLocal {
 }
 
 impl HostLocal {
-    /// Keys of `ipam`: `ranges`, or `subnet`, `rangeStart`, `rangeEnd`, `gateway` for one more range before them; `routes`,
-    /// `dataDir`, `resolvConf`. Capability `ipRanges` comes before both. Addresses may be asked for by `CNI_ARGS` key `IP`,
+    /// Capability `ipRanges` comes before `subnet`, and that before `ranges`. Addresses may be asked for by `CNI_ARGS` key `IP`,
     /// `args.cni.ips` and capability `ips`.
+    ///
+    /// Keys:
+    /// - `ranges`: A list of sets; an interface gets one address of each set. A set is a list of objects with the next four keys.
+    /// - `subnet`: A network, such as `10.1.2.0/24`. Here, beside `ranges`, it is one more set.
+    /// - `rangeStart`: First address that is given; by default the network's first.
+    /// - `rangeEnd`: Last address that is given; by default the network's last but broadcast.
+    /// - `gateway`: Gateway of those addresses, never given; by default the network's first.
+    /// - `routes`: Routes of the result: objects with `dst`, and `gw`, `mtu`, `advmss`, `priority`, `table`, `scope`.
+    /// - `dataDir`: Where reservations are; by default `/var/lib/cni/networks`.
+    /// - `resolvConf`: A resolver file on the node, of which the result gets name servers and search domains.
+    /// - `ipRanges`: A capability, not a key of `ipam`: further sets.
     pub(super) fn parse(request: &Request<'_>) -> Result<Self, IpamError> {
         let ipam = block(request.fields)?;
         let sets = range_sets(request.fields, &ipam)?;

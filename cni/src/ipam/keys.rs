@@ -26,6 +26,14 @@ pub(super) fn text<'a>(fields: &'a Fields, key: &str) -> Result<Option<&'a str>,
 }
 
 /// A list of routes. Keys that are no part of a route are passed over, as upstream does it.
+///
+/// Keys:
+/// - `routes`: Routes of the result: a list of objects.
+/// - `dst`: In `routes`: where to; needed.
+/// - `gw`: In `routes`: by which gateway; absent: that of the addresses.
+/// - `mtu`, `advmss`, `priority`, `table`: In `routes`: as the kernel has them.
+/// - `scope`: In `routes`: 0 to 255.
+/// - `ips`: In `args.cni` and as a capability, not in `ipam`: addresses that are asked for.
 pub(super) fn routes(fields: &Fields) -> Result<Vec<Route>, IpamError> {
     let route = |item: Fields| {
         let dst =

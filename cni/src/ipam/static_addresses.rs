@@ -23,8 +23,14 @@ struct Address {
 }
 
 impl Static {
-    /// Keys of `ipam`: `addresses` (`address`, `gateway`), `routes`, `dns`. `CNI_ARGS` key `IP` adds to them, `GATEWAY` is for
-    /// what is added; `args.cni.ips`, and after it capability `ips`, come in their place.
+    /// `CNI_ARGS` key `IP` adds to `addresses`, `GATEWAY` is for what is added; `args.cni.ips`, and after it capability `ips`,
+    /// come in their place.
+    ///
+    /// Keys:
+    /// - `addresses`: A list of objects.
+    /// - `address`: In `addresses`: with the length of its network; needed.
+    /// - `gateway`: In `addresses`: the gateway that goes with it.
+    /// - `dns`: Name service settings of the result.
     pub(super) fn parse(request: &Request<'_>) -> Result<Self, IpamError> {
         let ipam = block(request.fields)?;
         let mut addresses = configured(&ipam.objects("addresses")?)?;

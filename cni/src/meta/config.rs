@@ -25,7 +25,46 @@ pub const NETWORKS_ARG: &str = "FAIRLEAD_NETWORKS";
 /// The type that our section has.
 pub const TYPE: &str = "fairlead";
 
-/// Every key that has an effect.
+/// Every key that has an effect. Those that are Multus' say so.
+///
+/// Keys:
+/// - `primary`: File of the primary network in `primaryDir`; by default the first that is neither ours nor Multus'.
+/// - `primaryDir`: Where that file is, read at each ADD; by default `/etc/cni/net.d`.
+/// - `clusterNetwork`: Multus'. The primary network instead: a definition's name in `multusNamespace`, else the `name` of a
+///   configuration in `confDir`; or a path: a file, or a folder whose first file counts.
+/// - `defaultNetworks`: Multus'. Networks that every pod gets before those of its annotation, each named in the same ways.
+/// - `systemNamespaces`: Multus'. Pods in these get no default networks; by default `kube-system`.
+/// - `multusNamespace`: Multus'. Namespace of what `clusterNetwork` and `defaultNetworks` name, and of what the
+///   default-network annotation names without one; by default `kube-system`.
+/// - `namespaceIsolation`: Multus'. Pods may only use definitions of their own namespace and of `globalNamespaces`, in both
+///   annotations. What the operator names here is not subject to it. By default false.
+/// - `globalNamespaces`: Multus'. Namespaces whose definitions all pods may use, separated by commas; by default `default`.
+/// - `confDir`: Multus'. Configurations of networks whose definition has none, found by their `name`. Files that cannot be
+///   read are passed over, and said. By default `/etc/cni/multus/net.d`.
+/// - `strict`: A capability that a pod asks for and no plugin of the network takes is an error, not only an event on the pod;
+///   by default false.
+/// - `builtins`: Plugin types that are done in process; by default all for networks with a definition, none for the node's own
+///   primary network.
+/// - `strictCheck`: CHECK fails for every difference, not only for what is lost, unfinished or somebody else's; by default
+///   false.
+/// - `devinfoDir`: Device-information files, in `dp` those of device plugins, in `cni` those of attachments; by default
+///   `/var/run/k8s.cni.cncf.io/devinfo`.
+/// - `stateDir`: Where records are; by default `/var/lib/fairlead`.
+/// - `runDir`: Where locks are; by default `/run/fairlead`.
+/// - `agentSocket`: Where the agent listens; by default `/run/fairlead/agent/agent.sock`.
+/// - `agentTimeoutSeconds`: How long a pod that needs the agent waits for it; by default 30.
+/// - `networks`: Networks of containers that have no annotations, in the annotation's short form or JSON. `FAIRLEAD_NETWORKS`
+///   in `CNI_ARGS` comes before it.
+/// - `delegates`: Multus'. Networks written out here: the first is the primary one, every pod gets the others, too, before all
+///   others. `clusterNetwork` comes before it.
+/// - `readinessIndicatorFile`: Multus'. An ADD waits up to 45 s until this file is there, STATUS fails without it.
+/// - `binDir`: Multus'. Searched for plugins before `CNI_PATH`.
+/// - `cniDir`: Multus'. What it noted of the pods that it made: read at their DEL, removed after it. By default
+///   `/var/lib/cni/multus`.
+/// - `cacheDir`: Where the runtime's library noted results of pods that we did not make: read at their DEL, removed after it.
+///   By default `/var/lib/cni`.
+/// - `capabilities`: What the runtime is to pass. `io.kubernetes.cri.pod-annotations` is needed wherever there are pods.
+/// - `cniVersions`: Versions besides `cniVersion`; the highest that both sides speak is used.
 pub const KEYS: &[&str] = &[
     "cniVersion",
     "cniVersions",

@@ -1,6 +1,8 @@
 //! What is made and checked in. `cargo run -p xtask -- gen-proto [--check]`: gRPC code; no `protoc` is needed.
 //! `cargo run -p xtask -- scenarios [--check] [host=LOG] [node=LOG]`: the table of the CNI plugins' scenarios.
+//! `cargo run -p xtask -- reference [--check]`: the reference of keys and options.
 
+mod reference;
 mod scenarios;
 
 use std::{
@@ -37,11 +39,14 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["gen-proto"] => generate_all(false),
         ["gen-proto", "--check"] => generate_all(true),
+        ["reference"] => reference_page(false),
+        ["reference", "--check"] => reference_page(true),
         ["scenarios", "--check", logs @ ..] if !logs.is_empty() => scenario_table(logs, true),
         ["scenarios", logs @ ..] if !logs.is_empty() => scenario_table(logs, false),
         _ => {
             eprintln!(
                 "usage: cargo run -p xtask -- gen-proto [--check]\n       \
+                 cargo run -p xtask -- reference [--check]\n       \
                  cargo run -p xtask -- scenarios [--check] [host=LOG] [node=LOG]\n\
                  hack/test leaves the logs of its last runs in target/scenarios"
             );
@@ -91,6 +96,18 @@ fn scenario_table(logs: &[&str], check: bool) -> Result<()> {
     if !problems.is_empty() {
         let hint = "`cargo run -p xtask -- scenarios host=LOG node=LOG` makes the table anew";
         bail!("{}:\n{}\n{hint}", path.display(), problems.join("\n"));
+    }
+    Ok(())
+}
+
+/// Makes the reference, or compares it with what the sources say.
+fn reference_page(check: bool) -> Result<()> {
+    let (fresh, path) = (reference::page(&root())?, root().join(reference::PATH));
+    if !check {
+        return fs::write(&path, fresh).with_context(|| format!("write {}", path.display()));
+    }
+    if read(&path)? != fresh {
+        bail!("{} is stale: run `cargo run -p xtask -- reference`", path.display());
     }
     Ok(())
 }

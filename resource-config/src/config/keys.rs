@@ -73,7 +73,7 @@ pub(super) const RESOURCE: &[Key] = &[
         "deviceType",
         Shape::OneOf(|| [""].into_iter().chain(DeviceType::ALL.iter().map(|kind| kind.as_str())).collect()),
         ANY,
-        "Kind of device; netDevice when left out.",
+        "netDevice (when left out), accelerator or auxNetDevice.",
     ),
     key("excludeTopology", Shape::Boolean, ANY, "Whether kubelet is not told the NUMA node."),
     key(
@@ -170,7 +170,7 @@ pub(super) const SELECTORS: &[Key] = &[
         "vdpaType",
         Shape::OneOf(|| [""].into_iter().chain(VdpaType::ALL.iter().map(|kind| kind.as_str())).collect()),
         NET,
-        "Only devices with a vDPA device of this type.",
+        "Only devices with a vDPA device of this type: vhost or virtio.",
     ),
     key(
         "auxTypes",

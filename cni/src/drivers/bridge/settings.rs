@@ -25,7 +25,24 @@ pub(super) struct Vlans {
     pub(super) tagged: Vec<RangeInclusive<u16>>,
 }
 
-/// Keys of the configuration, with upstream's defaults.
+/// What is wanted, with upstream's defaults.
+///
+/// Keys:
+/// - `bridge`: Name of the bridge, which is made when it is missing; by default `cni0`.
+/// - `mac`: Hardware address of the pod's end; see [every plugin](#every-plugin).
+/// - `hairpinMode`: What a pod sends may come back to it by the bridge; not with `promiscMode`.
+/// - `promiscMode`: The bridge hears everything.
+/// - `portIsolation`: Pods do not reach each other by the bridge.
+/// - `vlan`: VLAN of frames without tag, 1 to 4094; 0 or absent: none.
+/// - `vlanTrunk`: Tagged VLANs: objects with `id`, or `minID` and `maxID`.
+/// - `id`, `minID`, `maxID`: In `vlanTrunk`: a VLAN, or the first and the last of several.
+/// - `preserveDefaultVlan`: The port stays in the bridge's default VLAN, too.
+/// - `isGateway`: The bridge has the gateways' addresses.
+/// - `isDefaultGateway`: And the pod's default routes go there.
+/// - `forceAddress`: Another address of the bridge in the gateway's network is replaced.
+/// - `disableContainerInterface`: The pod's end stays down; not with `ipam`.
+/// - `enabledad`: As `dad: wait`.
+/// - `dad`: Without it, and without `enabledad`, duplicates are not looked for; see [every plugin](#every-plugin).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) bridge: String,

@@ -40,8 +40,14 @@ pub(super) enum Found {
 }
 
 impl Wanted {
-    /// The first of the keys `device`, `hwaddr`, `kernelpath`, `pciBusID` that is given. A device's ID that a device plugin
-    /// chose comes before `pciBusID`.
+    /// The first key that is given. A device's ID that a device plugin chose comes before `pciBusID`.
+    ///
+    /// Keys:
+    /// - `device`: Name of a network device of the host, alternative ones too.
+    /// - `hwaddr`: Its hardware address.
+    /// - `kernelpath`: Its folder below `/sys/devices`.
+    /// - `pciBusID`: PCI address, or the name of an auxiliary device. The device that kubelet gave the pod comes before it.
+    /// - `deviceID`: The same; written by the agent for a network of a resource.
     ///
     /// # Errors
     /// Code 7, naming the key.

@@ -56,7 +56,10 @@ pub struct Original {
 }
 
 impl Spec {
-    /// Keys: `table`, `gateways`, `addSourceHints`.
+    /// Keys:
+    /// - `table`: Routing table to use as it is, above 0; absent: one for each address that nobody uses.
+    /// - `gateways`: Gateways of those tables, at most one of each family; they come before those of the addresses.
+    /// - `addSourceHints`: The main table keeps the routes to the interface's networks, with the source address to use.
     ///
     /// # Errors
     /// Code 7, naming the key.

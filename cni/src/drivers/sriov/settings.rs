@@ -14,6 +14,24 @@ use crate::{
 };
 
 /// Requested settings; what is absent is left as it is. `vlan: 0` asks for "no VLAN" and differs from an absent one.
+///
+/// Keys:
+/// - `deviceID`: PCI address of the VF. Written by the agent for a network of a resource; needed otherwise.
+/// - `vlan`: VLAN that the PF's switch puts the VF into, 0 to 4094; 0 takes a VLAN away.
+/// - `vlanQoS`: Priority in that VLAN, 0 to 7; by default 0.
+/// - `vlanProto`: `802.1q` (the default) or `802.1ad`.
+/// - `mac`: Hardware address; see [every plugin](#every-plugin).
+/// - `spoofchk`: Frames with another source address than the VF's are dropped.
+/// - `trust`: The VF may do what affects others, such as promiscuous mode.
+/// - `link_state`: `auto` (as the PF's), `enable` or `disable`.
+/// - `min_tx_rate`: Least rate in Mbit/s; either rate alone means 0 for the other.
+/// - `max_tx_rate`: Highest rate in Mbit/s; 0: unlimited.
+/// - `mtu`: Bytes, of the VF's network device, at most the PF's; in user space only reported. Not upstream's.
+/// - `promisc`: The VF's network device hears everything; needs trust. Not upstream's.
+/// - `allmulti`: It hears all multicast; needs trust. Not upstream's.
+/// - `guid`, `infinibandGUID`: Refused: a network of type `ib-sriov` is for them.
+/// - `sriovCniDir`: Of a plugin that is called as `sriov`: where upstream's sriov-cni noted what it did; by default
+///   `/var/lib/cni/sriov`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Settings {
     pub(super) vlan: Option<VfVlan>,

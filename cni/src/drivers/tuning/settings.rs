@@ -10,7 +10,18 @@ use crate::{
 /// Place for the interface's name in the name of a kernel setting.
 const PLACEHOLDER: &str = "IFNAME";
 
-/// What is wanted.
+/// What is wanted. `args.cni` may have the same keys, and wins.
+///
+/// Keys:
+/// - `sysctl`: Settings of the network by name, such as `net.ipv4.conf.IFNAME.arp_notify`, with their values as texts. `IFNAME`
+///   stands for the interface.
+/// - `mac`: Hardware address of the interface; see [every plugin](#every-plugin).
+/// - `mtu`: Bytes; 0 or absent: as it is.
+/// - `promisc`: `true`: the interface hears everything.
+/// - `allmulti`: It hears all multicast.
+/// - `txQLen`: Length of the transmit queue.
+/// - `dataDir`: Where upstream's plugin left what it changed: read at DEL of pods that it made; by default
+///   `/run/cni/tuning`.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) sysctls: Vec<WantedSysctl>,

@@ -13,6 +13,34 @@ use super::{
 use crate::document::{self, Invalid, Node, Place, Report, SyntaxError};
 use crate::pci::PciAddress;
 
+/// Keys of a section.
+///
+/// Keys:
+/// - `name`: For messages.
+/// - `nodes`: Names of nodes, with `*` and `?`; without it every node. A node's name is `--node-name`, else its host name.
+/// - `labels`: An object: labels that the node must have (`--label`), with their values.
+/// - `pfNames`: PFs by network device, alternative names too. One of this and the next three is needed; a PF must be in each
+///   list that is given.
+/// - `pciAddresses`: PFs by address. A PF that carries the host's traffic is changed only when it is named so.
+/// - `vendors`: Vendor identifiers of PFs, such as 8086.
+/// - `devices`: Device identifiers of PFs, such as 1572.
+/// - `numVfs`: How many VFs; of an externally managed PF the least that there must be. Absent: as it is.
+/// - `externallyManaged`: Somebody else makes the VFs; their number and the PF's own settings are not changed. By default
+///   false.
+/// - `mtu`: Bytes, 68 to 65535: of the PF, where it is only ever raised; in `vfs` of the VF's network device.
+/// - `up`: Whether the PF is switched on; by default true.
+/// - `eSwitchMode`: `legacy` or `switchdev`: what the mode must be. It is checked, not changed.
+/// - `macPrefix`: Administrative addresses of VFs: this prefix, the PF's last bytes, the VF's index; the same at every boot.
+/// - `driver`: Of VFs that no range says otherwise of: `default` (the kernel's), `vfio-pci`, `igb_uio`, `uio_pci_generic`.
+///   Absent: a driver that is bound stays.
+/// - `trust`: Of VFs that no range says otherwise of; absent: as it is.
+/// - `spoofCheck`: Of VFs that no range says otherwise of; absent: as it is.
+/// - `vfMtu`: Bytes, of VFs' network devices that no range says otherwise of.
+/// - `vfs`: A list of objects with `range`, and `driver`, `trust`, `spoofCheck`, `mtu` for the VFs in it.
+/// - `range`: In `vfs`: indexes of VFs, such as `0-3,5`. No VF may be in two ranges.
+/// - `noiommu`: VFIO may be used without an IOMMU, and so without protection of the node's memory. By default false.
+/// - `networkManager`: `unmanaged`: a udev rule tells NetworkManager to leave the VFs alone. By default `managed`.
+/// - `vfNames`: `kernel`: a udev rule keeps udev from renaming the VFs. By default `udev`.
 const SECTION_KEYS: &[&str] = &[
     "name",
     "nodes",
