@@ -16,8 +16,7 @@ use self::{keys::Section, options::Program, source::Sources};
 /// Where it is.
 pub(crate) const PATH: &str = "deploy/docs/configuration.md";
 
-const FOLDERS: &[&str] =
-    &["cni/src", "cni/agent/src", "device-plugin/src", "dpdk-tests/src", "resource-config/src"];
+const FOLDERS: &[&str] = &["cni", "device-plugin", "dpdk-tests", "resource-config"];
 
 const HEAD: &str = "\
 # Configuration
@@ -129,6 +128,9 @@ const NETWORKS: &[Section] = &[
     },
 ];
 
+/// What `fairlead` passes on to a program of its own, if it does.
+const TOOLS: Program = Program { name: "fairlead", folder: "cni/tools/src", root: "Args" };
+
 const PROGRAMS: &[Program] = &[
     Program { name: "fairlead-device-plugin", folder: "device-plugin/src", root: "Args" },
     Program { name: "fairlead-agent", folder: "cni/agent/src", root: "Options" },
@@ -155,7 +157,10 @@ pub(crate) fn page(root: &Path) -> Result<String> {
     }
     section(&mut text, 2, &POLICY, &sources)?;
     text.push_str("\n## Command lines\n\nEvery program has `--help`.\n\n### fairlead\n");
-    text.push_str(&options::usages("cni/src", &sources)?);
+    text.push_str(&options::usages("cni", &sources)?);
+    if sources.below(TOOLS.folder).next().is_some() {
+        text.push_str(&options::tables(&TOOLS, &sources)?);
+    }
     for program in PROGRAMS {
         write!(text, "\n### {}\n{}", program.name, options::tables(program, &sources)?)?;
     }

@@ -78,7 +78,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn structure(&self, name: &str) -> Result<(Vec<String>, Command)> {
         let (file, item) = self.sources.find(self.folder, name, |item| match item {
-            Item::Struct(item) if item.ident == name => Some(item),
+            Item::Struct(item) if item.ident == plain(name) => Some(item),
             _ => None,
         })?;
         let heading = text_of(&arguments(&item.attrs, "command")?, "next_help_heading");
@@ -107,7 +107,7 @@ impl Reader<'_> {
 
     fn enumeration(&self, name: &str) -> Result<(&File, &ItemEnum)> {
         self.sources.find(self.folder, name, |item| match item {
-            Item::Enum(item) if item.ident == name => Some(item),
+            Item::Enum(item) if item.ident == plain(name) => Some(item),
             _ => None,
         })
     }
@@ -200,6 +200,11 @@ impl Reader<'_> {
     }
 }
 
+/// A type's name without module.
+fn plain(name: &str) -> &str {
+    name.rsplit("::").next().unwrap_or(name)
+}
+
 /// What is in the parentheses of an attribute.
 fn arguments(attrs: &[Attribute], name: &str) -> Result<Vec<Expr>> {
     let mut all = Vec::new();
@@ -230,11 +235,12 @@ fn long_name(words: &[Expr], field: &str) -> Option<String> {
     text_of(words, "long").or_else(|| is_long.then(|| field.replace('_', "-")))
 }
 
-/// The type inside `Option`, `Vec` and `Box`.
+/// The type inside `Option`, `Vec` and `Box`, with the last module before it.
 fn inner(kind: &Type) -> String {
     let Type::Path(path) = kind else { return String::new() };
     let Some(last) = path.path.segments.last() else { return String::new() };
-    let name = last.ident.to_string();
+    let places = path.path.segments.iter().rev().take(2).map(|segment| segment.ident.to_string());
+    let name = places.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("::");
     match &last.arguments {
         syn::PathArguments::AngleBracketed(generic) if matches!(name.as_str(), "Option" | "Vec" | "Box") => {
             match generic.args.first() {

@@ -25,6 +25,13 @@ impl File {
         let items = parsed.items.into_iter().filter(|item| !is_test(item)).collect();
         Ok(Self { docs: docs(&parsed.attrs), items, path })
     }
+
+    /// Whether it is a module of this name.
+    fn is_module(&self, name: &str) -> bool {
+        let is_root = self.path.file_name().is_some_and(|file| file == "mod.rs");
+        let path = if is_root { self.path.parent().map(Path::to_owned) } else { None };
+        path.unwrap_or_else(|| self.path.with_extension("")).ends_with(name)
+    }
 }
 
 /// All files of some folders.
@@ -51,17 +58,21 @@ impl Sources {
         self.0.iter().filter(move |file| file.path.starts_with(folder))
     }
 
-    /// The one item that `pick` takes, of those of a folder first.
+    /// The one item called `what` that `pick` takes, of those of a folder first; of one module when the name says so
+    /// (`module::Name`).
     pub(super) fn find<'a, T>(
         &'a self,
         folder: &'a str,
         what: &str,
         pick: impl Fn(&'a Item) -> Option<T>,
     ) -> Result<(&'a File, T)> {
+        let module = what.rsplit_once("::").map(|(module, _)| module);
+        let is_there = |file: &&File| module.is_none_or(|module| file.is_module(module));
         for folder in [folder, ""] {
             let items = |file: &'a File| file.items.iter().map(move |item| (file, item));
             let mut found: Vec<(&File, T)> = self
                 .below(folder)
+                .filter(is_there)
                 .flat_map(items)
                 .filter_map(|(file, item)| pick(item).map(|found| (file, found)))
                 .collect();
@@ -95,7 +106,7 @@ impl Sources {
         });
         let is_there = |other: &&File| match &module {
             None => other.path == file.path,
-            Some(module) => other.path.with_extension("").ends_with(module) || is_root(&other.path, module),
+            Some(module) => other.is_module(module),
         };
         let value = self.0.iter().filter(is_there).flat_map(|file| &file.items).find_map(|item| match item {
             Item::Const(item) if item.ident == name => literal(&item.expr),
@@ -115,19 +126,13 @@ fn module_of(tree: &UseTree, module: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Whether it is the `mod.rs` of a module.
-fn is_root(path: &Path, module: &str) -> bool {
-    path.file_name().is_some_and(|name| name == "mod.rs")
-        && path.parent().is_some_and(|folder| folder.ends_with(module))
-}
-
 fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> {
     let whole = root.join(folder);
     for entry in fs::read_dir(&whole).with_context(|| format!("read {}", whole.display()))? {
         let name = entry?.file_name();
         let path = folder.join(&name);
         if whole.join(&name).is_dir() {
-            if name != "tests" && name != "generated" {
+            if name != "tests" && name != "generated" && name != "target" {
                 collect(root, &path, files)?;
             }
         } else if path.extension().is_some_and(|ending| ending == "rs") {

@@ -60,6 +60,7 @@ fn options_are_as_clap_makes_them() {
             more: Box<More>,
         }
         enum Command {
+            Look(look::Options),
             /// Goes.
             GoOn {
                 /// How far
@@ -83,6 +84,8 @@ fn options_are_as_clap_makes_them() {
     let sources = sources(&[
         ("p/main.rs", main),
         ("p/decoy.rs", "const FOLDER: &str = \"/wrong\";"),
+        ("p/look/mod.rs", "/** Looks. */ struct Options { #[arg(long)] up: bool }"),
+        ("p/other.rs", "struct Options {}"),
         ("o/place.rs", "pub const FOLDER: &str = \"/right\";"),
     ]);
     let text = tables(&Program { name: "p", folder: "p", root: "Args" }, &sources).unwrap();
@@ -90,6 +93,8 @@ fn options_are_as_clap_makes_them() {
         "| `--some-dir SOME_DIR` | `/right` | Where. Also `--dir`. |",
         "| `--way WAY` | `by-foot` | How. `by-foot`; `car`: On wheels. |",
         "| `--yes` |  |  |",
+        "`p look`: Looks.",
+        "| `--up` |  |  |",
         "`p go-on`: Goes.",
         "| `-f, --far N` | `3` | How far. |",
         "| `WHAT` |  |  |",
