@@ -56,7 +56,7 @@ fn with_every_component() -> Vec<Value> {
     let text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{}]\ncomponents: [{}]\n",
         folder.display(),
-        ["provision", "cdi", "metrics", "selinux"]
+        ["provision", "cdi", "metrics", "agent-metrics", "selinux"]
             .map(|name| deploy().join("kustomize/components").join(name).display().to_string())
             .join(", ")
     );
@@ -153,7 +153,7 @@ fn the_chart_gives_what_the_overlays_give() {
 fn the_chart_does_what_the_other_components_do() {
     let values = json!({
         "namespace": { "create": true }, "provision": { "enabled": true }, "seLinuxOptions": { "type": "spc_t" },
-        "devicePlugin": { "cdi": true, "metricsFor": "monitoring" },
+        "devicePlugin": { "cdi": true, "metricsFor": "monitoring" }, "cni": { "metricsFor": "monitoring" },
     });
     let mut charted = by_name(chart::render(&values).unwrap());
     let mut wanted = by_name(with_every_component());
