@@ -5,6 +5,7 @@
 
 pub mod chart;
 pub mod kustomize;
+pub mod markdown;
 pub mod objects;
 
 use std::{
