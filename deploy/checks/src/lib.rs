@@ -7,6 +7,7 @@ pub mod chart;
 pub mod kustomize;
 pub mod markdown;
 pub mod objects;
+pub mod promql;
 
 use std::{
     fs,
