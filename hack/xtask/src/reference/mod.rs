@@ -30,7 +30,7 @@ warned about, with the nearest known one.
 - [Our section](#our-section): `00-fairlead.conflist`
 - [Networks](#networks): what a NetworkAttachmentDefinition may say of each plugin
 - [Provisioning policy](#provisioning-policy)
-- [Command lines](#command-lines)
+- [Command lines](#command-lines); the DPDK check's are what its [Jobs](../examples/dpdk) are given
 
 Options of the chart are in [values.yaml](../chart/fairlead/values.yaml). [Annotations](annotations.md) have a page of their own.
 ";

@@ -94,16 +94,19 @@ impl Sources {
         .map(|(_, value)| value)
     }
 
-    /// A text in a file, by itself or as the name of a constant, which is there or where its `use` says.
+    /// A text in a file, by itself or as the name of a constant, which is there or where its path or a `use` says.
     pub(super) fn text(&self, file: &File, expr: &Expr) -> Result<String> {
         if let Some(text) = literal(expr) {
             return Ok(text);
         }
         let name = last_segment(expr).context("neither a text nor the name of one")?;
-        let module = file.items.iter().find_map(|item| match item {
-            Item::Use(item) => module_of(&item.tree, "", &name),
-            _ => None,
-        });
+        let used = || {
+            file.items.iter().find_map(|item| match item {
+                Item::Use(item) => module_of(&item.tree, "", &name),
+                _ => None,
+            })
+        };
+        let module = last_module(expr).or_else(used);
         let is_there = |other: &&File| match &module {
             None => other.path == file.path,
             Some(module) => other.is_module(module),
@@ -175,6 +178,12 @@ pub(super) fn last_segment(expr: &Expr) -> Option<String> {
         Expr::Path(path) => path.path.segments.last().map(|segment| segment.ident.to_string()),
         _ => None,
     }
+}
+
+/// `a` of `a::b`.
+fn last_module(expr: &Expr) -> Option<String> {
+    let Expr::Path(path) = expr else { return None };
+    path.path.segments.iter().rev().nth(1).map(|segment| segment.ident.to_string())
 }
 
 /// Elements of `&[..]`.

@@ -76,6 +76,8 @@ fn options_are_as_clap_makes_them() {
             /// How
             #[arg(long, value_enum, default_value_t)]
             way: Way,
+            #[arg(long, default_value = other::place::FOLDER)]
+            there: String,
             #[arg(long = "yes")]
             is_it: bool,
         }
@@ -92,6 +94,7 @@ fn options_are_as_clap_makes_them() {
     for line in [
         "| `--some-dir SOME_DIR` | `/right` | Where. Also `--dir`. |",
         "| `--way WAY` | `by-foot` | How. `by-foot`; `car`: On wheels. |",
+        "| `--there THERE` | `/right` |  |",
         "| `--yes` |  |  |",
         "`p look`: Looks.",
         "| `--up` |  |  |",
