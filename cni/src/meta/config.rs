@@ -43,8 +43,8 @@ pub const TYPE: &str = "fairlead";
 ///   read are passed over, and said. By default `/etc/cni/multus/net.d`.
 /// - `strict`: A capability that a pod asks for and no plugin of the network takes is an error, not only an event on the pod;
 ///   by default false.
-/// - `builtins`: Plugin types that are done in process; by default all for networks with a definition, none for the node's own
-///   primary network.
+/// - `builtins`: Plugin types that are done in process, in all networks. Absent: all in networks with a definition, none in the
+///   node's own primary network.
 /// - `strictCheck`: CHECK fails for every difference, not only for what is lost, unfinished or somebody else's; by default
 ///   false.
 /// - `devinfoDir`: Device-information files, in `dp` those of device plugins, in `cni` those of attachments; by default
