@@ -8,7 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fairlead_deploy_checks::{deploy, markdown, read};
+use fairlead_cni::{
+    agent_protocol::PodRef,
+    networks::{
+        annotation::{self, DEFAULT_NETWORK_ANNOTATION, NETWORKS_ANNOTATION},
+        nad::RESOURCE_ANNOTATION,
+    },
+    status::{NetworkStatus, STATUS_ANNOTATION},
+};
+use fairlead_deploy_checks::{deploy, markdown, parse, read};
+use serde_json::Value;
 
 fn root() -> PathBuf {
     fs::canonicalize(deploy().join("..")).unwrap()
@@ -95,4 +104,43 @@ fn options_that_documents_write_after_a_program_are_options_of_it() {
     }
     assert!(wrong.is_empty(), "no such options:\n{}", wrong.join("\n"));
     assert!(seen > 20, "only {seen} options were seen");
+}
+
+/// Code in annotations.md: what is indented, and what is fenced as JSON.
+fn annotation_examples() -> (String, BTreeMap<String, Vec<String>>) {
+    let text = read(&deploy().join("docs/annotations.md")).unwrap();
+    let mut examples = BTreeMap::<String, Vec<String>>::new();
+    for block in text.split("\n\n").filter(|block| block.starts_with("    ")) {
+        let block: Vec<&str> = block.lines().map(|line| &line[4..]).collect();
+        for (key, value) in parse(&block.join("\n")).unwrap()[0].as_object().unwrap() {
+            examples.entry(key.clone()).or_default().push(value.as_str().unwrap().to_owned());
+        }
+    }
+    (text, examples)
+}
+
+#[test]
+fn annotations_are_documented_and_their_examples_are_right() {
+    let (text, examples) = annotation_examples();
+    for key in [NETWORKS_ANNOTATION, DEFAULT_NETWORK_ANNOTATION, STATUS_ANNOTATION, RESOURCE_ANNOTATION] {
+        assert!(text.contains(&format!("| `{key}` | ")), "{key} has no row");
+    }
+    let pod = PodRef { namespace: "default".into(), name: "a".into(), uid: String::new() };
+    for value in &examples[NETWORKS_ANNOTATION] {
+        assert!(!annotation::parse(value, &pod).unwrap().is_empty(), "{value}");
+    }
+    for value in &examples[DEFAULT_NETWORK_ANNOTATION] {
+        assert!(annotation::parse_default(value, &pod, "kube-system").unwrap().is_some(), "{value}");
+    }
+    assert_eq!(examples[RESOURCE_ANNOTATION], ["intel.com/sriov"]);
+    let json = text.split("```json").nth(1).unwrap().split("```").next().unwrap();
+    let raw: Value = serde_json::from_str(json).unwrap();
+    let status: Vec<NetworkStatus> = serde_json::from_value(raw.clone()).unwrap();
+    assert_eq!(serde_json::to_value(status).unwrap(), raw, "network-status has exactly these keys");
+    let keys: BTreeSet<&String> =
+        raw.as_array().unwrap().iter().flat_map(|e| e.as_object().unwrap().keys()).collect();
+    assert_eq!(keys.len(), 9, "the example has every key");
+    for key in keys {
+        assert!(text.contains(&format!("| `{key}` | ")), "network-status: {key} has no row");
+    }
 }
