@@ -61,6 +61,12 @@ pub enum Call {
     Report(Report),
     /// This happened to the pod's networks: tell it on the pod (version 2).
     Notify(Notify),
+    /// Is all well with the agent? Operators' tools ask (version 2).
+    Health {
+        /// Milliseconds that the caller waits for the answer.
+        #[serde(rename = "deadlineMs")]
+        deadline_ms: u64,
+    },
 }
 
 impl Call {
@@ -71,6 +77,7 @@ impl Call {
             Self::Resolve(resolve) => resolve.deadline_ms = milliseconds,
             Self::Report(report) => report.deadline_ms = milliseconds,
             Self::Notify(notify) => notify.deadline_ms = milliseconds,
+            Self::Health { deadline_ms } => *deadline_ms = milliseconds,
         }
     }
 
@@ -80,6 +87,7 @@ impl Call {
             Self::Resolve(resolve) => resolve.deadline_ms,
             Self::Report(report) => report.deadline_ms,
             Self::Notify(notify) => notify.deadline_ms,
+            Self::Health { deadline_ms } => *deadline_ms,
         }
     }
 }
@@ -255,8 +263,22 @@ pub enum Answer {
     Published,
     /// A `Notify` was taken.
     Taken,
+    /// How the agent is.
+    Health(Health),
     /// The call failed.
     Failed(Failure),
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Health {
+    /// What it has yet to receive before it can answer every call.
+    pub missing: Vec<String>,
+    /// What it must be allowed to do and is not, as in `list pods`.
+    pub denied: Vec<String>,
+    /// Why the API server could not be asked for that.
+    pub unasked: Vec<String>,
 }
 
 /// Why a call failed.

@@ -20,6 +20,7 @@ use crate::{
     pods::Pods,
     report,
     resolve::{self, Sources},
+    rights,
     server::Handler,
 };
 
@@ -196,6 +197,9 @@ impl Handler for Agent {
             Call::Resolve(call) => self.resolve(&call, deadline).await,
             Call::Report(call) => self.report(call, deadline).await,
             Call::Notify(call) => self.notify(call),
+            Call::Health { .. } => {
+                Answer::Health(rights::health(&self.client, self.missing(), deadline).await)
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod pending;
 mod pods;
 mod report;
 mod resolve;
+mod rights;
 pub mod server;
 pub mod socket;
 #[cfg(test)]

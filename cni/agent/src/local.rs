@@ -10,7 +10,7 @@ use std::{
 };
 
 use fairlead_cni::{
-    agent_protocol::{Answer, Call, Failure, Plan, Resolve},
+    agent_protocol::{Answer, Call, Failure, Health, Plan, Resolve},
     networks::{
         ask::{Annotations, AskError, Networks},
         nad::{NetworkAttachmentDefinition, RESOURCE_ANNOTATION},
@@ -146,6 +146,8 @@ impl Handler for Local {
                 tracing::info!(pod = %notify.pod, what = ?notify.what, message = notify.message, "told");
                 Answer::Taken
             }
+            // Nothing is to be received, and nobody to be asked.
+            Call::Health { .. } => Answer::Health(Health::default()),
         }
     }
 }

@@ -18,7 +18,10 @@ use crate::{
 };
 
 /// A line for each thing. `networks` is where host-local keeps reservations unless a network says otherwise.
-pub(super) fn left_over(engine: &Engine, networks: &Path) -> Result<Vec<String>, CniError> {
+///
+/// # Errors
+/// When records or reservations cannot be read.
+pub fn left_over(engine: &Engine, networks: &Path) -> Result<Vec<String>, CniError> {
     let records = records(engine)?;
     let mut lines: Vec<String> = engine.store.unreadable()?.iter().map(ToString::to_string).collect();
     lines.extend(engine.store.broken()?.iter().map(|file| {

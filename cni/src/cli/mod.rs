@@ -6,6 +6,8 @@ pub mod tools;
 
 use std::{env, fmt::Write, path::PathBuf};
 
+pub use self::left_over::left_over;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -138,7 +140,7 @@ impl Cli {
                     }));
                     let mut left: Vec<String> =
                         orphans::find(&folders, &engine)?.iter().map(ToString::to_string).collect();
-                    left.extend(left_over::left_over(&engine, &self.networks_dir)?);
+                    left.extend(left_over(&engine, &self.networks_dir)?);
                     undone(&failures, Some(&left))
                 }
             };

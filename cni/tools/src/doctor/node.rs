@@ -16,6 +16,16 @@ pub struct Node {
     pub bin: PathBuf,
     /// Folder of CNI configurations.
     pub conf: PathBuf,
+    /// kubelet's root.
+    pub kubelet_root: PathBuf,
+    /// The configuration of pools that was named.
+    pub pools: Option<PathBuf>,
+    /// Prefix of resources that name none.
+    pub resource_prefix: String,
+    /// The policy that was named.
+    pub policy: Option<PathBuf>,
+    /// Its name in the cluster, where that was named.
+    pub name: Option<String>,
     /// What our section there says, or the defaults.
     pub section: MetaConfig,
 }
@@ -32,6 +42,11 @@ impl Node {
             section: section.unwrap_or_else(defaults),
             bin: options.bin_dir.clone(),
             conf: options.conf_dir.clone(),
+            kubelet_root: options.kubelet_root.clone(),
+            pools: options.pools.clone(),
+            resource_prefix: options.resource_prefix.clone(),
+            policy: options.policy.clone(),
+            name: options.node_name.clone(),
             root,
         }
     }

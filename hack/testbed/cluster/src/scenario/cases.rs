@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, devices, install, networks, shell::run};
+use super::{cluster::Cluster, devices, install, networks, shell::run, tools};
 
 /// How long the executable is killed again and again.
 const KILLING: Duration = Duration::from_secs(15);
@@ -35,6 +35,7 @@ enum Which {
     DefaultRoute,
     DefaultNetwork,
     WithoutSocket,
+    DoctorAndHistory,
     RemovedAndBack,
 }
 
@@ -83,6 +84,10 @@ pub(super) const ALL: &[Case] = &[
         which: Which::WithoutSocket,
     },
     Case {
+        title: "doctor finds nothing wrong with a well node and all of what is broken on purpose, history tells who has what",
+        which: Which::DoctorAndHistory,
+    },
+    Case {
         title: "Fairlead is taken off the node, but not under a pod, and put there again",
         which: Which::RemovedAndBack,
     },
@@ -103,6 +108,7 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::DefaultRoute => networks::default_route(cluster).await?,
         Which::DefaultNetwork => networks::default_network(cluster).await?,
         Which::WithoutSocket => networks::without_socket(cluster).await?,
+        Which::DoctorAndHistory => tools::doctor_and_history(cluster).await?,
         Which::RemovedAndBack => install::removed_and_back(cluster).await?,
     }
     cluster.before.returns().await

@@ -183,6 +183,11 @@ impl Cluster {
         Api::all(self.client.clone())
     }
 
+    /// The path of a manifest of the scenario.
+    pub(super) fn manifest(&self, name: &str) -> PathBuf {
+        self.options.manifests.join(name)
+    }
+
     /// Creates what a manifest of the scenario holds.
     pub(super) fn apply(&self, manifest: &str) -> Result<()> {
         self.apply_file(&self.options.manifests.join(manifest))

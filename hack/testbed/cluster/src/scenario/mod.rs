@@ -16,6 +16,7 @@ mod nodestate;
 mod shell;
 mod steps;
 mod table;
+mod tools;
 
 use std::{path::PathBuf, time::Instant};
 
