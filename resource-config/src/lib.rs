@@ -10,6 +10,7 @@ mod sysfs;
 mod tree;
 
 pub mod config;
+pub mod import;
 pub mod inventory;
 pub mod pools;
 pub mod provision;

@@ -2,6 +2,7 @@
 
 mod explain;
 mod follow;
+mod import_cli;
 mod names;
 mod output;
 mod provision_cli;
@@ -21,6 +22,7 @@ use fairlead_resource_config::watch::{Timing, Watcher};
 use serde::Serialize;
 
 use crate::explain::Explanation;
+use crate::import_cli::ImportArgs;
 use crate::provision_cli::PolicyArgs;
 
 /// Shows a node's SR-IOV devices, and which resource each belongs to.
@@ -90,6 +92,8 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Convert what the SR-IOV operator was told (SriovNetworkNodePolicy, SriovNetwork, SriovIBNetwork) into files of Fairlead.
+    Import(ImportArgs),
     /// Set the hardware up as a policy says: VFs, their drivers and settings.
     Apply {
         #[command(flatten)]
@@ -200,6 +204,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
             output::write(&(text + "\n")).context("cannot write")
         }
         Command::Plan { policy, node, output } => provision_cli::plan(policy, node, *output),
+        Command::Import(args) => import_cli::import(args),
         Command::Apply { policy, wait, best_effort } => match provision_cli::apply(policy, *wait) {
             Err(error) if *best_effort => {
                 output::complain(&format!("{error:#}"));

@@ -52,7 +52,8 @@ struct FolderArgs {
     udev_rules_dir: PathBuf,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+/// Reads a label of a node.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is written KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -97,3 +97,15 @@ pub(crate) fn parse(text: &str) -> Result<(Node, Option<SyntaxError>), SyntaxErr
         },
     }
 }
+
+/// Reads a text that may have several documents, as [`parse`] reads one.
+pub(crate) fn parse_all(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.trim_start().starts_with(['{', '[']) {
+        return yaml::parse_all(text);
+    }
+    match json::parse(text) {
+        Ok(node) => Ok(vec![node]),
+        Err(error) => yaml::parse_all(text).map_err(|_| error),
+    }
+}

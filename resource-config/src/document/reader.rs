@@ -87,6 +87,11 @@ impl Place {
         Self { entry: format!("{list}[{index}]{name}"), path: String::new() }
     }
 
+    /// An object of a file of several, by its kind and name.
+    pub(crate) fn named(name: impl Into<String>) -> Self {
+        Self { entry: name.into(), path: String::new() }
+    }
+
     pub(crate) fn key(&self, key: &str) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         Self { entry: self.entry.clone(), path: format!("{}{dot}{key}", self.path) }

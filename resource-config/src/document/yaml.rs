@@ -15,12 +15,21 @@ const MOST_LEVELS: usize = 128;
 
 /// Reads the one document of a YAML text.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut builder = Builder::default();
+    let mut roots = build(text, Builder::default())?;
+    roots.pop().ok_or_else(|| at(&Marker::new(0, 1, 0), "there is nothing in it"))
+}
+
+/// Reads all documents of a YAML text.
+pub(super) fn parse_all(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    build(text, Builder { takes_several: true, ..Builder::default() })
+}
+
+fn build(text: &str, mut builder: Builder) -> Result<Vec<Node>, SyntaxError> {
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| scan_error(&error))?;
         builder.take(event).map_err(|problem| at(&span.start, problem))?;
     }
-    builder.root.ok_or_else(|| at(&Marker::new(0, 1, 0), "there is nothing in it"))
+    Ok(builder.roots)
 }
 
 fn at(place: &Marker, problem: impl Into<String>) -> SyntaxError {
@@ -60,13 +69,17 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Built>,
     repeated: usize,
-    root: Option<Node>,
+    takes_several: bool,
+    /// The documents that are complete.
+    roots: Vec<Node>,
 }
 
 impl Builder {
     fn take(&mut self, event: Event<'_>) -> Result<(), &'static str> {
         match event {
-            Event::DocumentStart(..) if self.root.is_some() => Err("there is a second document"),
+            Event::DocumentStart(..) if !self.takes_several && !self.roots.is_empty() => {
+                Err("there is a second document")
+            }
             Event::Scalar(text, style, anchor, _) => {
                 self.add(Built::leaf(scalar(text.into_owned(), style)), anchor)
             }
@@ -110,7 +123,7 @@ impl Builder {
             self.anchors.insert(anchor, built.clone());
         }
         let Some(open) = self.open.last_mut() else {
-            self.root = Some(built.node);
+            self.roots.push(built.node);
             return Ok(());
         };
         open.nodes += built.nodes;
@@ -167,6 +180,13 @@ mod tests {
         let quoted = Node::Text("10fb".to_owned());
         let list = Node::List(vec![plain("1572"), plain("15e3"), plain("0x1889"), quoted]);
         assert_eq!(node, map([("devices", list), ("rdma", plain("true")), ("none", Node::Null)]));
+    }
+
+    #[test]
+    fn several_documents_are_read_where_they_may_be() {
+        let documents = parse_all("a: 1\n---\n---\n- b\n...\n").unwrap();
+        assert_eq!(documents, [map([("a", plain("1"))]), Node::Null, Node::List(vec![plain("b")])]);
+        assert_eq!(parse_all("# nothing\n").unwrap(), []);
     }
 
     #[test]
