@@ -228,5 +228,6 @@ fn added(network: &NetworkStatus) -> String {
     }
 }
 
+mod shadow;
 #[cfg(test)]
 mod tests;

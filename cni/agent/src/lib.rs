@@ -17,6 +17,7 @@ mod report;
 mod resolve;
 mod rights;
 pub mod server;
+pub mod shadow;
 pub mod socket;
 #[cfg(test)]
 mod testing;

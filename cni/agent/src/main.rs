@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
@@ -19,7 +20,7 @@ use fairlead_agent::{
     server::{self, Limits},
     socket::Socket,
 };
-use fairlead_cni::agent_protocol::SOCKET;
+use fairlead_cni::{agent_protocol::SOCKET, install};
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -49,6 +50,16 @@ struct Options {
     /// Folder of NetworkAttachmentDefinitions in YAML or JSON files, for a node without a cluster: no API server is asked then
     #[arg(long, conflicts_with = "kubeconfig")]
     nad_dir: Option<PathBuf>,
+    /// Only compare what this node's running pods have, by their network-status, with what they would get; print that, and end with 0
+    /// when it is the same, else with 1. Nothing is changed, and no socket is made
+    #[arg(long, conflicts_with = "nad_dir")]
+    shadow: bool,
+    /// With --shadow: the options of our section that `fairlead install` is to be given, a JSON object or its file
+    #[arg(long, value_name = "OPTIONS", default_value = "{}", requires = "shadow")]
+    section: String,
+    /// With --shadow: how the answer is printed
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, requires = "shadow")]
+    output: LogFormat,
     /// Where to listen for the CNI executable
     #[arg(long, default_value = SOCKET)]
     socket: PathBuf,
@@ -93,7 +104,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     start_log(options.log_format, options.log_level);
     match run(options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("fairlead-agent: {error:#}");
             ExitCode::FAILURE
@@ -113,9 +124,36 @@ fn start_log(format: LogFormat, level: LevelFilter) {
     }
 }
 
-fn run(options: Options) -> Result<()> {
+fn run(options: Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(options))
+    if options.shadow {
+        return runtime.block_on(shadow(options));
+    }
+    runtime.block_on(serve(options)).map(|()| ExitCode::SUCCESS)
+}
+
+async fn shadow(options: Options) -> Result<ExitCode> {
+    let section = install::section(&options.section)?;
+    let node = node_name(options.node_name)?;
+    // What waits to be published is the serving agent's: without its background work this one touches none of it.
+    let own = options.socket.parent().unwrap_or(Path::new("."));
+    let (agent, _) = Agent::new(client(options.kubeconfig).await?, node, &options.kubelet_root, own)?;
+    let compared = async {
+        if let Some(missing) = agent.knows_networks(Instant::now() + FIRST_LISTS).await {
+            bail!("{missing}");
+        }
+        agent.shadow(&section).await.map_err(anyhow::Error::msg)
+    };
+    let shadow = tokio::select! {
+        shadow = compared => shadow?,
+        () = agent.watch_networks() => bail!("the cache of networks ended"),
+    };
+    let text = match options.output {
+        LogFormat::Text => shadow.text(),
+        LogFormat::Json => serde_json::to_string_pretty(&shadow)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")?;
+    Ok(if shadow.differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn serve(options: Options) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// On the API server's image of a static pod: the UID under which kubelet and the runtime know it.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// What is needed of a pod.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +87,11 @@ impl Pods {
     /// Every pod that is known.
     pub(crate) fn all(&self) -> Vec<(Key, Arc<KnownPod>)> {
         self.cache.all()
+    }
+
+    /// The name of this node.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
     }
 
     /// Keeps the cache up to date; never ends.

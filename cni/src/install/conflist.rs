@@ -26,11 +26,23 @@ pub(super) struct Conflist<'a> {
     dir: PathBuf,
     /// What this process has written or seen to be right.
     good: Option<String>,
+    /// Nothing is written.
+    is_dry: bool,
 }
 
 impl<'a> Conflist<'a> {
     pub(super) fn new(install: &'a Install) -> Self {
-        Self { install, dir: install.folders.here(&install.folders.conf), good: None }
+        Self { install, dir: install.folders.here(&install.folders.conf), good: None, is_dry: false }
+    }
+
+    /// The same, writing nothing.
+    pub(super) fn dry(install: &'a Install) -> Self {
+        Self { is_dry: true, ..Self::new(install) }
+    }
+
+    /// The configuration's text, after [`Conflist::settle`].
+    pub(super) fn text(self) -> Option<String> {
+        self.good
     }
 
     /// Writes the configuration where it is missing or otherwise than it should be, and looks at those of others.
@@ -94,7 +106,9 @@ impl<'a> Conflist<'a> {
             Err(_) => Some(format!("could not be read: written anew {around}")),
         };
         if let Some(line) = line {
-            put(&path, text.as_bytes(), 0o644)?;
+            if !self.is_dry {
+                put(&path, text.as_bytes(), 0o644)?;
+            }
             look.changes.push(format!("{}: {line}", shown.display()));
         }
         self.good = Some(text);

@@ -8,6 +8,7 @@ mod conflist;
 mod files;
 mod options;
 mod pace;
+mod preview;
 mod programs;
 mod remove;
 mod section;
@@ -24,8 +25,9 @@ use self::{conflist::Conflist, files::failed, programs::Programs};
 pub use self::{
     conflist::is_configuration,
     options::{Job, USAGE},
+    preview::{Preview, preview},
     programs::{PLUGINS, REPLACED},
-    section::is_ours,
+    section::{is_ours, section},
 };
 use crate::{
     cli::Answer,

@@ -109,7 +109,7 @@ fn absolute(option: &str, text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn install(arguments: &[String]) -> Result<Install, String> {
+pub(super) fn install(arguments: &[String]) -> Result<Install, String> {
     let all = || aliases().into_iter().map(str::to_owned).collect::<Vec<_>>();
     let mut install = Install {
         folders: folders(),
@@ -131,13 +131,7 @@ fn install(arguments: &[String]) -> Result<Install, String> {
                 install.program = value()?.into();
                 install.tools = tools::beside(&install.program);
             }
-            "--section" => {
-                let text = value()?;
-                install.section = match text.trim_start().starts_with('{') {
-                    true => Source::Text(text),
-                    false => Source::File(text.into()),
-                };
-            }
+            "--section" => install.section = Source::of(value()?),
             "--wait" => {
                 let text = value()?;
                 let seconds =

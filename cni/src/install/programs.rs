@@ -24,7 +24,7 @@ pub const REPLACED: &str = ".fairlead-replaced";
 
 /// What is at an alias' place.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Free,
     /// Our link.
     Ours,
@@ -32,7 +32,7 @@ enum Place {
     Taken,
 }
 
-fn place(path: &Path) -> Result<Place, CniError> {
+pub(super) fn place(path: &Path) -> Result<Place, CniError> {
     match fs::symlink_metadata(path) {
         Ok(_) if fs::read_link(path).is_ok_and(|target| target == Path::new(PLUGINS)) => Ok(Place::Ours),
         Ok(_) => Ok(Place::Taken),

@@ -44,6 +44,11 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// What an option says: an object, or the file that it is in.
+    pub(super) fn of(text: String) -> Self {
+        if text.trim_start().starts_with('{') { Self::Text(text) } else { Self::File(text.into()) }
+    }
+
     /// The options, checked.
     pub(super) fn read(&self, conf_dir: &Path) -> Result<Section, CniError> {
         let (text, from) = match self {
@@ -55,6 +60,14 @@ impl Source {
         };
         Section::parse(&text, conf_dir).map_err(|error| error.context(from))
     }
+}
+
+/// What the options of our section mean; `option` is an object, or the file that it is in.
+///
+/// # Errors
+/// As `fairlead install` refuses them.
+pub fn section(option: &str) -> Result<MetaConfig, CniError> {
+    Ok(Source::of(option.to_owned()).read(Path::new(CONF_DIR))?.meta)
 }
 
 /// Our section, without capabilities.

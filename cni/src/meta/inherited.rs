@@ -4,6 +4,8 @@
 //! `<cniDir>/results`, one file for each attachment with the exact configuration, arguments and result. Without Multus the
 //! runtime's own library has such a cache in `<cacheDir>/results`. The notes go only when everything is undone.
 
+mod survey;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -30,6 +32,8 @@ use crate::{
     },
     say::say,
 };
+
+pub use self::survey::{Attachment as NotedAttachment, Sandbox as NotedSandbox, survey};
 
 /// Where Multus leaves device-information files of attachments.
 const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/cni";

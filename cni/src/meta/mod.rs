@@ -30,6 +30,7 @@ use crate::{
 };
 
 use self::config::MetaConfig;
+pub use self::inherited::{NotedAttachment, NotedSandbox, survey};
 
 /// Does one call, for a runtime that takes us for Multus or knows who we are. What is returned goes to standard output.
 ///

@@ -80,7 +80,7 @@ pub fn parse(stdin: &str) -> Result<MetaConfig, CniError> {
 }
 
 /// What of a configuration has no effect, in one line; none when all has.
-pub(super) fn without_effect(stdin: &str) -> Option<String> {
+pub fn without_effect(stdin: &str) -> Option<String> {
     let fields: Fields = serde_json::from_str(stdin).ok()?;
     let mut parts: Vec<String> = Vec::new();
     for (keys, instead) in VAIN {

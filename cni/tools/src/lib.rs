@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod finding;
 pub mod history;
+pub mod migrate;
 pub mod output;
 pub mod root;
 pub mod time;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fairlead_tools::{doctor, history, output::complain};
+use fairlead_tools::{doctor, history, migrate, output::complain};
 
 /// What is said of a call that is wrong: 1 and 2 have a meaning.
 const WRONG_CALL: u8 = 64;
@@ -27,6 +27,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Say who held which device and address on this node, when, and how ADD and DEL ended.
     History(history::Options),
+    /// Say what would change on a node of Multus, sriov-cni and the SR-IOV device plugin, and what is in the way.
+    Migrate(migrate::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Doctor(options) => doctor::run(&options),
         Command::History(options) => history::run(&options),
+        Command::Migrate(options) => migrate::run(&options),
     };
     done.unwrap_or_else(|error| {
         complain(error);
