@@ -13,7 +13,7 @@ use fairlead_cni::{
     agent_protocol::{Answer, Call, Failure, Health, Plan, Resolve},
     networks::{
         ask::{Annotations, AskError, Networks},
-        nad::{NetworkAttachmentDefinition, RESOURCE_ANNOTATION},
+        nad::NetworkAttachmentDefinition,
         plan::{Allocated, Definitions, PlanError, needs, plan},
     },
 };
@@ -205,28 +205,7 @@ fn read(file: &Path) -> Result<Vec<NetworkAttachmentDefinition>, String> {
     let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
     // JSON is YAML, too.
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|error| error.to_string())?;
-    documents.iter().filter(|document| !document.is_null()).map(definition).collect()
-}
-
-fn definition(document: &Value) -> Result<NetworkAttachmentDefinition, String> {
-    const KIND: &str = "NetworkAttachmentDefinition";
-    if document["kind"] != KIND {
-        return Err(format!("`kind` is {}, not {KIND}", document["kind"]));
-    }
-    let text = |value: &Value, key: &str| match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone())),
-        other => Err(format!("`{key}` is no text: {other}")),
-    };
-    let metadata = &document["metadata"];
-    let name = text(&metadata["name"], "metadata.name")?.filter(|name| !name.is_empty());
-    let resource = &metadata["annotations"][RESOURCE_ANNOTATION];
-    Ok(NetworkAttachmentDefinition {
-        namespace: text(&metadata["namespace"], "metadata.namespace")?.unwrap_or_else(|| "default".into()),
-        name: name.ok_or("`metadata.name` is missing")?,
-        config: text(&document["spec"]["config"], "spec.config")?.unwrap_or_default(),
-        resource_name: text(resource, RESOURCE_ANNOTATION)?.filter(|resource| !resource.is_empty()),
-    })
+    documents.iter().filter(|document| !document.is_null()).map(NetworkAttachmentDefinition::read).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{Engine, Sandbox, plugin_env, undo::sweep_all};
 use crate::{
     config::Fields,
     exec::{find, run},
-    ipam::{Kind, Owner, Request, Spec},
+    ipam::{Kind, Left, Owner, Request, Spec},
     protocol::{
         env::{CniArgs, Verb},
         error::{CniError, code},
@@ -64,6 +64,14 @@ impl Source {
         match self {
             Self::Execute(_) => None,
             Self::BuiltIn(spec) => Some(spec.kind()),
+        }
+    }
+
+    /// The addresses that are left; nothing where the plugin is executed.
+    pub(super) fn left(&self) -> Result<Vec<Left>, CniError> {
+        match self {
+            Self::Execute(_) => Ok(Vec::new()),
+            Self::BuiltIn(spec) => Ok(spec.left()?),
         }
     }
 

@@ -26,6 +26,7 @@ use crate::{
     drivers::{Host, Ipv6, Pass, Request, Spec, kernel, sriov::States, takes},
     exec::{PluginEnv, find},
     history::History,
+    ipam::Left,
     lock::{self, Lock},
     protocol::{
         env::CniArgs,
@@ -86,6 +87,8 @@ pub struct Engine {
     pub sriov_cni: States,
     /// What happened, for people.
     pub history: History,
+    /// Whether nothing may be changed, not even what a dead sandbox left.
+    pub rehearses: bool,
     /// Whether a sandbox may be the host's own namespace (`CNI_NETNS_OVERRIDE`).
     pub own_netns: bool,
     /// How long the parts of this call took.
@@ -108,6 +111,7 @@ impl Engine {
             boot_id: boot_id.trim().to_owned(),
             sriov_cni: States::default(),
             history: History::new(state_dir),
+            rehearses: false,
             own_netns: false,
             timings: Vec::new(),
         })
@@ -294,6 +298,25 @@ pub fn intend(planned: &mut [Planned], sandbox: &Sandbox, engine: &Engine) -> Re
     engine.store.intend(&sandbox.container_id, (sandbox.netns, &sandbox.netns_path), &intents)
 }
 
+/// Validates an attachment that is not to be made: the addresses that are left for it.
+///
+/// # Errors
+/// As [`plan`].
+pub fn rehearse(
+    wish: Wish,
+    sandbox: &Sandbox,
+    engine: &mut Engine,
+    built_in: impl Fn(&str) -> bool,
+) -> Result<Vec<Left>, CniError> {
+    engine.rehearses = true;
+    let planned = plan(wish, sandbox, engine, built_in)?;
+    let mut left = Vec::new();
+    for source in planned.steps.iter().filter_map(|step| step.ipam.as_ref()) {
+        left.extend(source.left()?);
+    }
+    Ok(left)
+}
+
 /// The result that the first step changes, or goes on from: a plugin that is called by itself gets it from the runtime.
 fn previous(wish: &Wish, steps: &[PlannedStep]) -> Result<Option<CniResult>, CniError> {
     let Some(first) = steps.first().filter(|step| step.is_chained() || step.follows()) else {
@@ -356,7 +379,7 @@ fn plan_step(
 /// Validates a step. A device that a dead sandbox still has is fetched home for it, one that a live one has is said to be its.
 fn validate(kind: &str, request: Request<'_>, engine: &mut Engine) -> Result<Spec, CniError> {
     let error = match Spec::validate(kind, request, &mut engine.host) {
-        Err(error) if error.code == code::TRY_AGAIN => error,
+        Err(error) if error.code == code::TRY_AGAIN && !engine.rehearses => error,
         validated => return validated,
     };
     let Some(owner) = neighbours::holder(request.fields, engine)? else { return Err(error) };

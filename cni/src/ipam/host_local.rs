@@ -1,11 +1,11 @@
 //! host-local: addresses from ranges, kept track of on this node.
 
-use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde_json::{Map, Value};
 
 use super::{
-    IpamError, Owner, Request, block, fits_version, keys,
+    IpamError, Left, Owner, Request, block, fits_version, keys,
     range::{Range, RangeSet},
     resolv_conf,
     store::{Place, Store},
@@ -23,6 +23,9 @@ pub const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// So many addresses are tried one by one before the whole folder is listed.
 const DIRECT_TRIES: usize = 16;
+
+/// More free addresses than these are not counted.
+const COUNTED: usize = 1000;
 
 /// A validated configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,20 @@ impl HostLocal {
             }
         }
         Ok(CniResult { ips, routes: self.routes.clone(), dns, ..CniResult::default() })
+    }
+
+    pub(super) fn left(&self, limit: Duration) -> Result<Vec<Left>, IpamError> {
+        let taken = match Store::open_existing(&self.place, limit)? {
+            Some(store) => store.taken()?,
+            None => BTreeSet::new(),
+        };
+        let left = |(set, wanted): &(RangeSet, Option<IpAddr>)| Left {
+            ranges: set.to_string(),
+            free: set.candidates(None).filter(|(address, _)| !taken.contains(address)).take(COUNTED).count(),
+            wanted: wanted
+                .map(|address| (address, set.range_of(address).is_some() && !taken.contains(&address))),
+        };
+        Ok(self.sets.iter().map(left).collect())
     }
 
     fn dns(&self) -> Result<Map<String, Value>, IpamError> {

@@ -275,6 +275,17 @@ impl Spec {
         }
     }
 
+    /// The addresses that are left, by set of ranges.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn left(&self) -> Result<Vec<Left>, IpamError> {
+        match self {
+            Self::HostLocal(spec) => spec.left(LIMIT),
+            Self::Static(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Gives an interface its addresses: all that it is to get, or none.
     ///
     /// # Errors
@@ -285,6 +296,17 @@ impl Spec {
             Self::Static(spec) => Ok(spec.result()),
         }
     }
+}
+
+/// What is left of a set of ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The ranges.
+    pub ranges: String,
+    /// Free addresses; a thousand are counted.
+    pub free: usize,
+    /// The address that is asked for, and whether it is free.
+    pub wanted: Option<(IpAddr, bool)>,
 }
 
 /// Everybody who has an address in a store.

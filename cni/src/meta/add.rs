@@ -130,7 +130,7 @@ fn clear_unfinished(sandbox: &Sandbox, engine: &mut Engine) -> Result<(), CniErr
     undo_all(records, Evidence::Runtime(Some(&sandbox.netns_path)), engine)
 }
 
-fn wish_of(wanted: &Wanted, order: usize, call: &Call, meta: &MetaConfig) -> Wish {
+pub(super) fn wish_of(wanted: &Wanted, order: usize, call: &Call, meta: &MetaConfig) -> Wish {
     let planned = &wanted.planned;
     let mut capability_args = planned.capability_args.clone();
     let device_info = planned.device_id.as_ref().map(|device| {

@@ -4,6 +4,7 @@ pub mod config;
 pub mod multus;
 pub mod orphans;
 pub mod primary;
+pub mod rehearsal;
 
 mod add;
 mod check;

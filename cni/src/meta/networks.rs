@@ -132,7 +132,7 @@ impl Wanted {
         Self { planned, config: network.clone(), asked: Vec::new(), is_nodes: false }
     }
 
-    fn of(mut planned: PlannedAttachment, meta: &MetaConfig) -> Result<Self, CniError> {
+    pub(super) fn of(mut planned: PlannedAttachment, meta: &MetaConfig) -> Result<Self, CniError> {
         let on_disk = planned.on_disk.take();
         let label = |error: CniError| match planned.network.as_str() {
             "" => error.context(format_args!("network for interface {}", planned.interface)),

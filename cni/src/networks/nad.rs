@@ -65,6 +65,32 @@ pub enum NadError {
 }
 
 impl NetworkAttachmentDefinition {
+    /// The object as a manifest has it.
+    ///
+    /// # Errors
+    /// What of it is none.
+    pub fn read(document: &Value) -> Result<Self, String> {
+        const KIND: &str = "NetworkAttachmentDefinition";
+        if document["kind"] != KIND {
+            return Err(format!("`kind` is {}, not {KIND}", document["kind"]));
+        }
+        let text = |value: &Value, key: &str| match value {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            other => Err(format!("`{key}` is no text: {other}")),
+        };
+        let metadata = &document["metadata"];
+        let name = text(&metadata["name"], "metadata.name")?.filter(|name| !name.is_empty());
+        let resource = &metadata["annotations"][RESOURCE_ANNOTATION];
+        Ok(Self {
+            namespace: text(&metadata["namespace"], "metadata.namespace")?
+                .unwrap_or_else(|| "default".into()),
+            name: name.ok_or("`metadata.name` is missing")?,
+            config: text(&document["spec"]["config"], "spec.config")?.unwrap_or_default(),
+            resource_name: text(resource, RESOURCE_ANNOTATION)?.filter(|resource| !resource.is_empty()),
+        })
+    }
+
     /// The CNI configuration of the network: the author's bytes, with the definition's name (without namespace) filled in
     /// when they have no `name`. A definition without one stands for that on the node's disk.
     ///
