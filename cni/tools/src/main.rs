@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fairlead_tools::{doctor, history, migrate, output::complain};
+use fairlead_tools::{doctor, explain_pod, history, migrate, output::complain};
 
 /// What is said of a call that is wrong: 1 and 2 have a meaning.
 const WRONG_CALL: u8 = 64;
@@ -25,6 +25,8 @@ struct Args {
 enum Command {
     /// Look at everything that pods' networks need on this node, and say what is wrong and what to do.
     Doctor(doctor::Options),
+    /// Say whether a pod of a manifest would be admitted and attached on this node, and if not, why.
+    ExplainPod(explain_pod::Options),
     /// Say who held which device and address on this node, when, and how ADD and DEL ended.
     History(history::Options),
     /// Say what would change on a node of Multus, sriov-cni and the SR-IOV device plugin, and what is in the way.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Doctor(options) => doctor::run(&options),
+        Command::ExplainPod(options) => explain_pod::run(&options),
         Command::History(options) => history::run(&options),
         Command::Migrate(options) => migrate::run(&options),
     };

@@ -10,7 +10,7 @@ use fairlead_cni::{
 use super::Node;
 use crate::finding::Finding;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// What it answers.
 #[derive(Clone, Debug)]

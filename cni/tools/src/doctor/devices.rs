@@ -27,7 +27,7 @@ const CONFIG_MAPS: &str = "volumes/kubernetes.io~configmap";
 
 /// A file that was looked for.
 #[derive(Clone, Debug)]
-pub(super) enum Given<T> {
+pub(crate) enum Given<T> {
     /// There is none.
     Nowhere,
     /// It is no good.
@@ -37,16 +37,20 @@ pub(super) enum Given<T> {
 }
 
 impl<T> Given<T> {
-    pub(super) fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         if let Self::Read(_, value) = self { Some(value) } else { None }
+    }
+
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        if let Self::Read(path, _) | Self::Bad(path, _) = self { Some(path) } else { None }
     }
 }
 
 /// What the node has and should have.
 #[derive(Debug)]
-pub(super) struct Facts {
-    pub(super) inventory: Result<Inventory, String>,
-    pub(super) pools: Given<Config>,
+pub(crate) struct Facts {
+    pub(crate) inventory: Result<Inventory, String>,
+    pub(crate) pools: Given<Config>,
     policy: Given<Policy>,
     /// What the policy comes to.
     plan: Option<Result<Plan, String>>,
@@ -55,7 +59,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn gather(node: &Node) -> Self {
+    pub(crate) fn gather(node: &Node) -> Self {
         let inventory = scanner(node).scan().map_err(|error| error_text(&error));
         let pools = read(node, node.pools.as_ref(), POOLS, "config.json", |path| {
             config::load(path, &node.resource_prefix)
@@ -77,8 +81,13 @@ impl Facts {
         }
     }
 
+    /// Where the policy is.
+    pub(crate) fn policy_path(&self) -> Option<&PathBuf> {
+        self.policy.path()
+    }
+
     /// Whether anything here is for user space.
-    pub(super) fn is_for_user_space(&self) -> bool {
+    pub(crate) fn is_for_user_space(&self) -> bool {
         let has = |inventory: &Inventory| {
             inventory.functions.iter().any(|function| function.driver.as_deref() == Some("vfio-pci"))
         };
@@ -156,7 +165,7 @@ fn plan(node: &Node, policy: &Policy, inventory: Result<&Inventory, &String>) ->
 }
 
 /// Says which VFs are not as planned, and which pools lack devices and why.
-pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
     let inventory = match &facts.inventory {
         Ok(inventory) => inventory,
         Err(error) => {

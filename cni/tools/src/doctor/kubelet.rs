@@ -118,7 +118,10 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             Socket::Answers => Finding::ok("kubelet.plugins", format!("the socket of {resource} answers")),
             Socket::Missing => Finding::error(
                 "kubelet.plugins",
-                format!("there is no socket of {resource} in {}", facts.folder.display()),
+                format!(
+                    "there is no socket of {resource} in {} or plugins_registry beside it",
+                    facts.folder.display()
+                ),
                 runs,
             ),
             Socket::Silent(why) => Finding::error(

@@ -3,9 +3,32 @@
 use std::path::{Path, PathBuf};
 
 use fairlead_cni::{config::NetworkConfig, install, meta::config::MetaConfig, protocol::error::CniError};
+use fairlead_resource_config::config::DEFAULT_PREFIX;
 
-use super::Options;
 use crate::root::Root;
+
+/// Where things are on the node.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeOptions {
+    /// Where the node's root is: another folder in a container that has it mounted.
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Folder of CNI plugins.
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub bin_dir: PathBuf,
+    /// Folder of CNI configurations.
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub conf_dir: PathBuf,
+    /// kubelet's root.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_root: PathBuf,
+    /// The device plugin's configuration of pools; without this /etc/pcidp/config.json, or that in a pod's ConfigMap.
+    #[arg(long, value_name = "FILE")]
+    pub pools: Option<PathBuf>,
+    /// Prefix of resources that name none.
+    #[arg(long, value_name = "PREFIX", default_value = DEFAULT_PREFIX)]
+    pub resource_prefix: String,
+}
 
 /// The node that is looked at.
 #[derive(Clone, Debug)]
@@ -35,7 +58,7 @@ const NO_OPTIONS: &str = r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fair
 
 impl Node {
     /// By what was asked for, and what is configured on the node itself.
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &NodeOptions) -> Self {
         let root = Root::new(&options.root);
         let section = section(&root, &options.conf_dir).ok().flatten();
         Self {
@@ -45,8 +68,8 @@ impl Node {
             kubelet_root: options.kubelet_root.clone(),
             pools: options.pools.clone(),
             resource_prefix: options.resource_prefix.clone(),
-            policy: options.policy.clone(),
-            name: options.node_name.clone(),
+            policy: None,
+            name: None,
             root,
         }
     }

@@ -20,6 +20,9 @@ const DRIFT: u64 = 60_000;
 /// When this was written: a clock before it is not set.
 const WRITTEN: u64 = 1_767_225_600_000;
 
+/// What makes it visible.
+const MOUNT: &str = "mount the node's root with what is mounted in it, and say --root";
+
 /// Room on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Room {
@@ -31,6 +34,8 @@ struct Room {
 /// What the system is set to.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
+    /// Whether proc and sysfs are to be seen.
+    is_visible: bool,
     /// Settings that send bridged traffic through the host's packet filter.
     bridge_calls: Vec<&'static str>,
     /// Whether there are bridges of pods' networks.
@@ -61,6 +66,7 @@ impl Facts {
             root.read(attachments.join(name)).is_ok_and(|text| text.contains(r#""kind":"bridge""#))
         };
         Self {
+            is_visible: root.exists("/proc/sys") && root.exists("/sys/fs"),
             bridge_calls: BRIDGE_CALLS.into_iter().filter(is_on).collect(),
             has_bridges: records.iter().any(is_bridge),
             inotify_limit: root.value(INSTANCES).and_then(|text| text.parse().ok()),
@@ -113,6 +119,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn bridges(facts: &Facts) -> Finding {
     let id = "system.bridge-nf-call";
+    if !facts.is_visible {
+        return Finding::unknown(id, "neither /proc/sys nor /sys is to be seen", MOUNT);
+    }
     if facts.bridge_calls.is_empty() {
         return Finding::ok(id, "bridged traffic does not go through the host's packet filter");
     }
@@ -185,6 +194,7 @@ fn clock(facts: &Facts) -> Finding {
 fn selinux(facts: &Facts) -> Finding {
     let id = "system.selinux";
     match facts.selinux {
+        _ if !facts.is_visible => Finding::unknown(id, "/sys/fs is not to be seen", MOUNT),
         None => Finding::ok(id, "there is no SELinux"),
         Some(false) => Finding::ok(id, "SELinux is permissive"),
         Some(true) => Finding::info(
@@ -204,6 +214,7 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
+            is_visible: true,
             bridge_calls: Vec::new(),
             has_bridges: false,
             inotify_limit: Some(128),

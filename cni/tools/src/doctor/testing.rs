@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use clap::Parser;
 
-use super::{Node, Options};
+use super::{Node, NodeOptions};
 use crate::finding::{Finding, Severity};
 
 #[derive(Parser)]
 struct Call {
     #[command(flatten)]
-    options: Options,
+    options: NodeOptions,
 }
 
 /// A node below a temporary folder.
@@ -55,7 +55,7 @@ impl MadeNode {
     }
 
     /// As it is asked for on the command line.
-    pub(super) fn options(&self) -> Options {
+    pub(super) fn options(&self) -> NodeOptions {
         let root = self.dir.path().display().to_string();
         Call::parse_from(["doctor", "--root", &root]).options
     }

@@ -40,6 +40,7 @@ pub(super) async fn doctor_and_history(cluster: &mut Cluster) -> Result<()> {
         "after all: {:#?}",
         worse(&again, &["error", "warning"])
     );
+    explain(cluster)?;
     history(cluster)?;
     system_log(cluster).await?;
     cluster.delete_pods(&["patient"]).await
@@ -84,7 +85,7 @@ async fn broken(cluster: &mut Cluster) -> Result<()> {
     fs::copy("/bin/true", "/opt/cni/bin/.fairlead-plugins")?;
     fs::write(RECORD, "{")?;
     fs::create_dir_all(RESERVATIONS)?;
-    fs::write(format!("{RESERVATIONS}/10.99.0.9"), "gone\neth0")?;
+    fs::write(format!("{RESERVATIONS}/10.99.0.9"), "gone\r\neth0")?;
     let noiommu = Path::new("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
     let pages = fs::read_to_string("/proc/sys/vm/nr_hugepages")?;
     fs::write("/proc/sys/vm/nr_hugepages", "0")?;
@@ -139,6 +140,37 @@ async fn broken(cluster: &mut Cluster) -> Result<()> {
             Ok(worse(&found, &["error"]).is_empty().then_some(()))
         })
         .await
+}
+
+/// One VF is taken: a pod with one more fits, one with two does not, and is told who has the other.
+fn explain(cluster: &Cluster) -> Result<()> {
+    let path = |name: &str| cluster.manifest(name).display().to_string();
+    for (count, code, word) in
+        [(1, 0, "it would be admitted and attached"), (2, 2, "pod default/patient has it")]
+    {
+        let resources = json!({"intel.com/sriov": count.to_string()});
+        let file = std::env::temp_dir().join("explained.json");
+        fs::write(&file, pod("explained", Some("sriov-net"), &resources).to_string())?;
+        let output = Command::new(FAIRLEAD)
+            .args([
+                "explain-pod",
+                &file.display().to_string(),
+                "--nad",
+                &path("networks.yaml"),
+                "--pools",
+                &path("pools.json"),
+            ])
+            .stdin(Stdio::null())
+            .output()?;
+        fs::remove_file(file)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.code() == Some(code) && text.contains(word),
+            "explain-pod: {}: {text}",
+            output.status
+        );
+    }
+    Ok(())
 }
 
 /// Who has the address of a pod, and its device.
