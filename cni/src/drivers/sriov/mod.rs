@@ -259,13 +259,15 @@ impl Original {
 
     /// Puts the VF back, in the order that igb was measured to need: the PF forgets the address that it gave, the device comes
     /// home and takes its own again, the PF sets back the rest, the device is brought up.
-    pub(super) fn detach(&self, host: &mut Host, pod: Option<&mut Pod>) -> Vec<CniError> {
+    pub(super) fn detach(&self, host: &mut Host, mut pod: Option<&mut Pod>) -> Vec<CniError> {
+        let context = |error: CniError| error.context(format_args!("sriov: VF {}", self.address));
+        // Somebody else has it by now, say another stack: what its PF has for it is not ours to change any more.
+        let reach = self.netdev.iter().try_for_each(|state| state.reach(self, host, pod.as_deref_mut()));
+        if let Err(error) = reach {
+            return vec![context(error)];
+        }
         let mut errors = Vec::new();
-        let mut note = |result: Result<(), CniError>| {
-            if let Err(error) = result {
-                errors.push(error.context(format_args!("sriov: VF {}", self.address)));
-            }
-        };
+        let mut note = |result: Result<(), CniError>| errors.extend(result.map_err(context).err());
         if let Some(state) = &self.netdev {
             if self.change.mac.is_some() {
                 note(self.set_administrative_mac(Mac::ZERO, host));

@@ -140,6 +140,28 @@ impl NetdevState {
         in_pod(pod, wanted.name)
     }
 
+    /// Makes sure that the device is in the pod or at home, where the kernel may have to bring it first, or is none any more.
+    ///
+    /// # Errors
+    /// Code 11 when another namespace holds it.
+    pub(super) fn reach(
+        &self,
+        original: &Original,
+        host: &mut Host,
+        pod: Option<&mut Pod>,
+    ) -> Result<(), CniError> {
+        match pod {
+            Some(pod) => {
+                let links = pod.route.links().map_err(kernel)?;
+                if links.iter().any(|link| original.is(link)) {
+                    return Ok(());
+                }
+            }
+            None => Self::await_home(original, host)?,
+        }
+        Self::at_home(original, host).map(drop)
+    }
+
     /// Brings the device home if it is in the pod, or waits for the kernel to do so when the pod's namespace is gone.
     pub(super) fn fetch_home(
         &self,
