@@ -8,6 +8,7 @@ pub mod files;
 pub mod images;
 pub mod kubectl;
 pub mod kubelet;
+pub mod multus;
 pub mod random;
 pub mod scenario;
 pub mod time;

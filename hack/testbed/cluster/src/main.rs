@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use fairlead_testbed::{apiserver::ApiServer, cri::Runtime, images, kubectl, kubelet, scenario};
+use fairlead_testbed::{apiserver::ApiServer, cri::Runtime, images, kubectl, kubelet, multus, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Stand-ins for a cluster on the emulated node.
@@ -25,6 +25,8 @@ enum Command {
     Kubectl(kubectl::Kubectl),
     /// Makes container images from what this node has installed, and imports them.
     Images(Images),
+    /// Serves the container runtime as Multus does; its variables and standard input say what is wanted.
+    Multus,
     /// Plays the demo on this node.
     Demo(Scenario),
     /// Plays the demo's steps and further cases on this node, as tests.
@@ -131,6 +133,12 @@ fn main() -> ExitCode {
             Command::Kubelet(arguments) => kubelet(arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Kubectl(arguments) => kubectl::run(arguments).await,
             Command::Images(arguments) => images(&arguments).await.map(|()| ExitCode::SUCCESS),
+            Command::Multus => {
+                if let Some(result) = multus::serve().await? {
+                    println!("{result}");
+                }
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Demo(scenario) => scenario.play(scenario::demo).await,
             Command::Tests(scenario) => scenario.play(scenario::tests).await,
             Command::Deployed(scenario) => scenario.play(scenario::deployed).await,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, devices, install, networks, shell::run, tools};
+use super::{cluster::Cluster, devices, install, migrate, networks, shell::run, tools};
 
 /// How long the executable is killed again and again.
 const KILLING: Duration = Duration::from_secs(15);
@@ -37,6 +37,7 @@ enum Which {
     WithoutSocket,
     DoctorAndHistory,
     RemovedAndBack,
+    FromMultusAndBack,
 }
 
 /// The cases; each starts and ends with a node without pods.
@@ -91,6 +92,10 @@ pub(super) const ALL: &[Case] = &[
         title: "Fairlead is taken off the node, but not under a pod, and put there again",
         which: Which::RemovedAndBack,
     },
+    Case {
+        title: "a node of Multus is checked, shadowed, taken over with its pods, and given back",
+        which: Which::FromMultusAndBack,
+    },
 ];
 
 /// Plays a case, and makes sure that the node is as before.
@@ -110,6 +115,7 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::WithoutSocket => networks::without_socket(cluster).await?,
         Which::DoctorAndHistory => tools::doctor_and_history(cluster).await?,
         Which::RemovedAndBack => install::removed_and_back(cluster).await?,
+        Which::FromMultusAndBack => migrate::there_and_back(cluster).await?,
     }
     cluster.before.returns().await
 }

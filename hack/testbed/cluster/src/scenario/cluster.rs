@@ -188,6 +188,16 @@ impl Cluster {
         self.options.manifests.join(name)
     }
 
+    /// Folder of the scenario's manifests.
+    pub(super) fn manifests(&self) -> &Path {
+        &self.options.manifests
+    }
+
+    /// What the small kubectl prints.
+    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        run_self(&[&["kubectl"], arguments].concat())
+    }
+
     /// Creates what a manifest of the scenario holds.
     pub(super) fn apply(&self, manifest: &str) -> Result<()> {
         self.apply_file(&self.options.manifests.join(manifest))

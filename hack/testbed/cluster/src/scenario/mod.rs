@@ -11,6 +11,7 @@ mod dpdk;
 mod examples;
 mod hardware;
 mod install;
+mod migrate;
 mod networks;
 mod nodestate;
 mod shell;
