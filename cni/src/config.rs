@@ -114,7 +114,11 @@ pub struct PluginConfig {
 }
 
 impl PluginConfig {
-    fn parse(fields: Fields) -> Result<Self, CniError> {
+    /// Reads the keys of one plugin.
+    ///
+    /// # Errors
+    /// Code 7 when they have no `type`, or one that is no file name.
+    pub fn parse(fields: Fields) -> Result<Self, CniError> {
         let kind = fields.text("type")?.unwrap_or_default().to_owned();
         if kind.is_empty() {
             return Err(CniError::new(code::INVALID_CONFIG, "a plugin of the network has no \"type\""));

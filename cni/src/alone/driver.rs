@@ -152,6 +152,7 @@ impl Alone<'_> {
             injection: Injection::default(),
             args: self.call.args.clone(),
             device_info: None,
+            previous: None,
         }
     }
 

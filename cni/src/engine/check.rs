@@ -77,8 +77,9 @@ fn check_step(
     let mut found = match &step.work {
         Work::Executed { binary } => {
             let mut found = Vec::new();
-            // Whatever its plugin thinks of it, without the interface there is no attachment.
-            if pod.route.link_by_name(&record.interface).map_err(kernel)?.is_none() {
+            // Whatever its plugin thinks of it, without the interface there is no attachment, if it was ever to have one.
+            let is_bare = record.result.as_ref().is_some_and(CniResult::is_bare);
+            if !is_bare && pod.route.link_by_name(&record.interface).map_err(kernel)?.is_none() {
                 found.push(Difference::fatal(format!("the pod has no interface {}", record.interface)));
             }
             found.extend(execute(binary, step, record).err().as_ref().map(Difference::from_error));

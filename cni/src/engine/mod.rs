@@ -200,6 +200,9 @@ pub struct Wish {
     pub args: CniArgs,
     /// Device-information file, where it has a device.
     pub device_info: Option<DeviceInfo>,
+    /// What its first plugin goes on from, where that is said by us; what a plugin that is called by itself gets from the
+    /// runtime is in its configuration.
+    pub previous: Option<CniResult>,
 }
 
 /// One attachment, validated.
@@ -207,7 +210,7 @@ pub struct Wish {
 pub struct Planned {
     wish: Wish,
     steps: Vec<PlannedStep>,
-    /// Result of a plugin outside of this attachment, where its first step is one that changes what is there.
+    /// Result of a plugin outside of this attachment, where its first step goes on from one.
     previous: Option<CniResult>,
     /// Devices that this attachment needs for itself, locked from here on.
     locks: Vec<Lock>,
@@ -319,6 +322,9 @@ pub fn rehearse(
 
 /// The result that the first step changes, or goes on from: a plugin that is called by itself gets it from the runtime.
 fn previous(wish: &Wish, steps: &[PlannedStep]) -> Result<Option<CniResult>, CniError> {
+    if wish.previous.is_some() {
+        return Ok(wish.previous.clone());
+    }
     let Some(first) = steps.first().filter(|step| step.is_chained() || step.follows()) else {
         return Ok(None);
     };

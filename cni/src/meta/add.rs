@@ -171,6 +171,7 @@ pub(super) fn wish_of(wanted: &Wanted, order: usize, call: &Call, meta: &MetaCon
         },
         args,
         device_info,
+        previous: wanted.previous.clone(),
     }
 }
 

@@ -95,6 +95,7 @@ pub const KEYS: &[&str] = &[
     "binDir",
     "readinessIndicatorFile",
     "delegates",
+    "auxiliaryCNIChainName",
     "networks",
     "systemLog",
 ];
@@ -138,6 +139,8 @@ pub struct MetaConfig {
     pub readiness_file: Option<PathBuf>,
     /// Multus' `delegates`: networks that every pod gets, the first is the primary one. `clusterNetwork` comes before them.
     pub delegates: Vec<NetworkConfig>,
+    /// Multus' `auxiliaryCNIChainName`: a chain of plugins that is run for every pod after all networks.
+    pub auxiliary_chain: Option<String>,
     /// `agentSocket`, by default `/run/fairlead/agent/agent.sock`.
     pub agent_socket: PathBuf,
     /// `agentTimeoutSeconds`: how long a pod that asks for networks waits for the agent, by default 30.
@@ -204,6 +207,7 @@ impl MetaConfig {
                 .filter(|file| !file.is_empty())
                 .map(PathBuf::from),
             delegates: delegates(fields, &network.name)?,
+            auxiliary_chain: auxiliary_chain(fields)?,
             agent_socket: path("agentSocket", SOCKET)?,
             agent_timeout: Duration::from_secs(u64::from(
                 fields.number("agentTimeoutSeconds")?.unwrap_or(30),
@@ -312,6 +316,14 @@ fn delegates(fields: &Fields, name: &str) -> Result<Vec<NetworkConfig>, CniError
     Ok(networks)
 }
 
+/// The name of a chain, which is that of a folder, too.
+fn auxiliary_chain(fields: &Fields) -> Result<Option<String>, CniError> {
+    const KEY: &str = "auxiliaryCNIChainName";
+    let Some(name) = fields.text(KEY)?.filter(|name| !name.is_empty()) else { return Ok(None) };
+    check_name(KEY, name)?;
+    Ok(Some(name.to_owned()))
+}
+
 /// The name of a network, or a path on the node's disk.
 fn checked_reference(key: &str, text: &str) -> Result<String, CniError> {
     if text.starts_with('/') {
@@ -418,6 +430,7 @@ mod tests {
             (r#""systemNamespaces":"kube-system""#, "systemNamespaces"),
             (r#""globalNamespaces":["a"],"namespaceIsolation":true"#, "globalNamespaces"),
             (r#""primary":"../x""#, "primary"),
+            (r#""auxiliaryCNIChainName":"../x""#, "auxiliaryCNIChainName"),
             (r#""agentTimeoutSeconds":"x""#, "agentTimeoutSeconds"),
             (r#""builtins":"sriov""#, "builtins"),
         ] {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::config::TYPE;
 use crate::{
-    config::{Fields, NetworkConfig},
+    config::{Fields, NetworkConfig, PluginConfig},
     protocol::error::{CniError, code},
     say::say,
 };
@@ -177,7 +177,30 @@ fn text_of(file: &Path) -> Result<String, CniError> {
 
 /// The plugins that a list has in the folder of its name beside it (the reference library does so since 1.3).
 fn further(list: &Path, name: &str) -> Result<Vec<Fields>, CniError> {
-    let dir = list.with_file_name(name);
+    plugins_in(&list.with_file_name(name))
+}
+
+/// The chain of plugins in a folder; none where there are none.
+///
+/// # Errors
+/// Code 11 when a file cannot be read (yet), 7 when one wraps other networks.
+pub(super) fn chain(
+    dir: &Path,
+    name: &str,
+    version: &'static str,
+) -> Result<Option<NetworkConfig>, CniError> {
+    let plugins = plugins_in(dir)
+        .and_then(|all| all.into_iter().map(PluginConfig::parse).collect::<Result<Vec<_>, _>>());
+    let plugins =
+        plugins.map_err(|error| CniError { code: code::TRY_AGAIN, ..error }.context(dir.display()))?;
+    if plugins.is_empty() {
+        return Ok(None);
+    }
+    let network = NetworkConfig { name: name.to_owned(), version, plugins };
+    refuse_wrapper(&network, dir).map(|()| Some(network))
+}
+
+fn plugins_in(dir: &Path) -> Result<Vec<Fields>, CniError> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
@@ -190,7 +213,7 @@ fn further(list: &Path, name: &str) -> Result<Vec<Fields>, CniError> {
             _ => Err(CniError::new(code::DECODING, format!("{} is no JSON object", file.display()))),
         }
     };
-    files(&dir, &["conf"])?.iter().map(plugin).collect()
+    files(dir, &["conf"])?.iter().map(plugin).collect()
 }
 
 #[cfg(test)]

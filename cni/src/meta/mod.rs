@@ -70,6 +70,7 @@ fn status(config: &MetaConfig) -> Result<(), CniError> {
             false => primary::load(config).map(drop),
         }
     });
+    let checked = checked.and_then(|()| primary::auxiliary_chain(config).map(drop));
     checked.map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error })
 }
 

@@ -17,7 +17,7 @@ const BIN_DIR: &str = "/opt/cni/bin";
 const ROOTS: [&str; 2] = ["/host", "/hostroot"];
 
 /// Keys of Multus that are understood and change nothing, with what is done instead.
-const VAIN: [(&[&str], &str); 6] = [
+const VAIN: [(&[&str], &str); 5] = [
     (&["kubeconfig", "perNodeCertificate"], "only the agent talks to the API server"),
     (
         &["logFile", "logLevel", "logToStderr", "logOptions"],
@@ -39,7 +39,6 @@ const VAIN: [(&[&str], &str); 6] = [
         "fairlead install writes the configuration",
     ),
     (&["retryDeleteOnError"], "what a failed DEL needs is always kept"),
-    (&["auxiliaryCNIChainName"], "such a chain is not run: put its plugins into the primary network's list"),
 ];
 
 /// Whether a program's path is a name of Multus.
@@ -129,13 +128,13 @@ mod tests {
         let told = without_effect(&json!({
             "cniVersion": "0.3.1", "name": "multus-cni-network", "type": "multus-shim", "clusterNetwork": "/a",
             "Kubeconfig": "/x", "logfile": "/y", "logLevel": "debug", "daemonSocketDir": "/z", "surprise": 1,
-            "cni.dev/attachments": [], "nothing": null, "readinessIndicatorFile": "/r",
+            "cni.dev/attachments": [], "nothing": null, "readinessIndicatorFile": "/r", "auxiliaryCNIChainName": "vendor",
         }).to_string())
         .unwrap();
         for word in ["kubeconfig (only", "logFile, logLevel (", "daemonSocketDir (", "surprise (unknown)"] {
             assert!(told.contains(word), "{word}: {told}");
         }
-        for word in ["clusterNetwork", "readiness", "cni.dev", "nothing"] {
+        for word in ["clusterNetwork", "readiness", "cni.dev", "nothing", "auxiliary"] {
             assert!(!told.contains(word), "{word}: {told}");
         }
         assert_eq!(without_effect(r#"{"name": "a", "delegates": []}"#), None);

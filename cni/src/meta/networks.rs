@@ -10,6 +10,7 @@ use crate::{
     protocol::{
         env::{Call, check_interface},
         error::{CniError, code},
+        result::CniResult,
     },
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Wanted {
     pub(super) config: NetworkConfig,
     /// Capabilities that the pod asks of it.
     asked: Vec<String>,
+    /// What its first plugin is to go on from.
+    pub(super) previous: Option<CniResult>,
     /// It is the node's own primary network: its plugins are executed from disk, except for types that the operator lists.
     is_nodes: bool,
 }
@@ -53,6 +56,12 @@ pub(super) fn find(call: &Call, config: &MetaConfig, sandbox: &Sandbox) -> Resul
         all.push(Wanted::of(planned, config)?);
     }
     let is_told = asks_for_primary || all.len() > 1;
+    if let Some(chain) = primary::auxiliary_chain(config)? {
+        let is_free = |name: &String| all.iter().all(|wanted| wanted.planned.interface != *name);
+        // It makes none, but its plugins are called with the name of one.
+        let interface = (all.len()..).map(|number| format!("net{number}")).find(is_free).unwrap_or_default();
+        all.push(Wanted { previous: Some(CniResult::default()), ..Wanted::inline(&chain, interface) });
+    }
     Ok(Networks { all, is_told })
 }
 
@@ -112,7 +121,7 @@ fn nodes_own(call: &Call, config: &MetaConfig) -> Result<Wanted, CniError> {
         interface: call.interface.clone(),
         ..PlannedAttachment::default()
     };
-    let wanted = Wanted { planned, config: network, asked: Vec::new(), is_nodes: true };
+    let wanted = Wanted { planned, config: network, asked: Vec::new(), previous: None, is_nodes: true };
     Ok(with_runtime_config(wanted, config))
 }
 
@@ -129,7 +138,7 @@ impl Wanted {
     fn inline(network: &NetworkConfig, interface: String) -> Self {
         let planned =
             PlannedAttachment { network: network.name.clone(), interface, ..PlannedAttachment::default() };
-        Self { planned, config: network.clone(), asked: Vec::new(), is_nodes: false }
+        Self { planned, config: network.clone(), asked: Vec::new(), previous: None, is_nodes: false }
     }
 
     pub(super) fn of(mut planned: PlannedAttachment, meta: &MetaConfig) -> Result<Self, CniError> {
@@ -148,7 +157,7 @@ impl Wanted {
             planned.network.clone_from(&config.name);
         }
         let asked = planned.capability_args.keys().cloned().collect();
-        Ok(Self { planned, config, asked, is_nodes: false })
+        Ok(Self { planned, config, asked, previous: None, is_nodes: false })
     }
 
     /// Whether it is the node's own primary network.

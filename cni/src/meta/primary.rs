@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::{config::MetaConfig, files};
-use crate::{config::NetworkConfig, protocol::error::CniError};
+use crate::{
+    config::NetworkConfig,
+    protocol::error::{CniError, code},
+};
 
 /// Reads the configuration of the node's primary network.
 ///
@@ -28,12 +31,31 @@ pub fn load(meta: &MetaConfig) -> Result<NetworkConfig, CniError> {
     }
 }
 
+/// The chain of plugins that Multus calls auxiliary: those in the folder of its name beside the primary network's file.
+///
+/// # Errors
+/// Code 7 when the primary network has no file, or as for reading one.
+pub(super) fn auxiliary_chain(meta: &MetaConfig) -> Result<Option<NetworkConfig>, CniError> {
+    let Some(name) = &meta.auxiliary_chain else { return Ok(None) };
+    let label = |error: CniError| error.context(format_args!("key \"auxiliaryCNIChainName\": chain {name}"));
+    let dir = match &meta.policy.cluster_network {
+        Some(reference) if reference.ends_with('/') || Path::new(reference).is_dir() => Path::new(reference),
+        Some(reference) if reference.contains('/') => Path::new(reference).parent().unwrap_or(Path::new("/")),
+        None if meta.delegates.is_empty() => &meta.primary_dir,
+        _ => {
+            let text = "its folder is beside the primary network's file, but key \"clusterNetwork\" is no path to one";
+            return Err(label(CniError::new(code::INVALID_CONFIG, text)));
+        }
+    };
+    // Before 0.3.1 a plugin cannot be told that there is nothing yet.
+    files::chain(&dir.join(name), name, meta.version.max("0.3.1")).map_err(label)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, thread, time::Duration};
 
     use super::*;
-    use crate::protocol::error::code;
 
     fn meta(dir: &Path, primary: Option<&str>) -> MetaConfig {
         let mut meta = MetaConfig::parse(r#"{"cniVersion":"1.0.0","name":"f","type":"fairlead"}"#).unwrap();
@@ -65,6 +87,42 @@ mod tests {
         let mut cluster = meta(dir.path(), Some("20-other.conflist"));
         cluster.policy.cluster_network = Some(dir.path().join("10-bridge.conflist").display().to_string());
         assert_eq!(load(&cluster).unwrap().name, "net-bridge");
+    }
+
+    #[test]
+    fn the_auxiliary_chain_is_in_the_folder_of_its_name_beside_the_primary_networks_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = meta(dir.path(), None);
+        let chain = |config: &MetaConfig| {
+            let found = auxiliary_chain(config).map_err(|error| error.to_string())?;
+            Ok::<_, String>(found.map(|network| {
+                assert_eq!((network.name.as_str(), network.version), ("vendor", "1.0.0"));
+                network.plugins.into_iter().map(|plugin| plugin.kind).collect::<Vec<_>>().join(",")
+            }))
+        };
+        assert_eq!(chain(&config).unwrap(), None);
+        config.auxiliary_chain = Some("vendor".into());
+        assert_eq!(chain(&config).unwrap(), None, "there is no such folder");
+        fs::create_dir(dir.path().join("vendor")).unwrap();
+        assert_eq!(chain(&config).unwrap(), None, "it is empty");
+        for (name, kind) in [("20.conf", "second"), ("10.conf", "first"), ("30.conflist", "no")] {
+            fs::write(dir.path().join("vendor").join(name), format!(r#"{{"type":"{kind}"}}"#)).unwrap();
+        }
+        assert_eq!(chain(&config).unwrap().as_deref(), Some("first,second"));
+        for path in [dir.path().to_owned(), dir.path().join("10-bridge.conflist")] {
+            config.policy.cluster_network = Some(path.display().to_string());
+            assert_eq!(chain(&config).unwrap().as_deref(), Some("first,second"), "{path:?}");
+        }
+        config.policy.cluster_network = Some("by-name".into());
+        assert!(chain(&config).unwrap_err().contains("chain vendor: its folder is beside"));
+        config.policy.cluster_network = None;
+        for (text, word) in
+            [(r#"{"type":"multus-shim"}"#, "wrapper"), ("{", "15.conf"), ("{}", "no \"type\"")]
+        {
+            fs::write(dir.path().join("vendor/15.conf"), text).unwrap();
+            let error = chain(&config).unwrap_err();
+            assert!(error.contains(word) && error.contains("auxiliaryCNIChainName"), "{error}");
+        }
     }
 
     #[test]

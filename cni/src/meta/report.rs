@@ -66,7 +66,7 @@ pub(super) fn add_failed(config: &MetaConfig, pod: &PodRef, container_id: &str, 
 }
 
 /// Tells that a DEL removed these attachments, or why it could not. A pod that had nothing but the node's own network is not
-/// told.
+/// told, nor of what made no interface (an auxiliary chain).
 pub(super) fn removed(
     config: &MetaConfig,
     records: &[Record],
@@ -76,7 +76,9 @@ pub(super) fn removed(
 ) {
     let Some(any) = records.first() else { return };
     agent_client::forget_left(&config.agent_socket, &any.container_id);
-    if !records.iter().any(|record| record.order > 0 || record.network.contains('/')) {
+    let is_told = |record: &&Record| !record.result.as_ref().is_some_and(CniResult::is_bare);
+    let told: Vec<&Record> = records.iter().filter(is_told).collect();
+    if !told.iter().any(|record| record.order > 0 || record.network.contains('/')) {
         return swept(config, &any.pod, &any.container_id, count);
     }
     let mut notify = of(&any.pod, &any.container_id, Happening::Removed);
@@ -85,7 +87,7 @@ pub(super) fn removed(
         (notify.what, notify.code, notify.message) = (Happening::RemoveFailed, error.code, error.to_string());
     } else {
         let names: Vec<String> =
-            records.iter().map(|record| format!("{} from {}", record.interface, record.network)).collect();
+            told.iter().map(|record| format!("{} from {}", record.interface, record.network)).collect();
         notify.message = format!("Remove {}", names.join(", "));
     }
     tell(config, notify);

@@ -109,6 +109,11 @@ impl CniResult {
         place.and_then(|place| self.interfaces.get_mut(place))
     }
 
+    /// Whether it tells of no interface and no address, as that of plugins which only change what others made.
+    pub fn is_bare(&self) -> bool {
+        self.interfaces.is_empty() && self.ips.is_empty()
+    }
+
     /// The addresses of the interface of this name, and those of which nothing says whose they are.
     pub fn ips_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Ip> {
         self.ips.iter().filter(move |ip| match ip.interface.and_then(|place| self.interfaces.get(place)) {

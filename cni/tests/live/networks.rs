@@ -392,3 +392,62 @@ fn what_the_runtime_passes_reaches_the_primary_network() {
     assert_eq!(input["runtimeConfig"], json!({"portMappings": ports}));
     runtime.call_with("DEL", "c1", &pod.path(), &config).unwrap();
 }
+
+#[test]
+fn an_auxiliary_chain_comes_after_all_networks_and_makes_none() {
+    let Some(runtime) = Runtime::new("auxiliary chain", |bed: &Bed| vec![bed.macvlan("10.1.2.0/24")]) else {
+        return;
+    };
+    let vendor = "#!/bin/sh\nconfig=$(cat)\nprintf '%s %s %s\\n' \"$CNI_COMMAND\" \"$CNI_IFNAME\" \"$config\" \
+                  >>\"$(dirname \"$0\")/log.vendor\"\n[ \"$CNI_COMMAND\" != ADD ] || printf '{\"cniVersion\":\"1.1.0\"}'\n";
+    let file = runtime.folder("bin/vendor");
+    fs::write(&file, vendor).unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::create_dir_all(runtime.folder("conf/chain")).unwrap();
+    let write = |name: &str, config: &Value| fs::write(runtime.folder(name), config.to_string()).unwrap();
+    write(
+        "conf/chain/10-sysctl.conf",
+        &json!({"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}}),
+    );
+    write("conf/chain/20-vendor.conf", &json!({"type": "vendor", "key": true}));
+    let mut config = runtime.config();
+    (config["auxiliaryCNIChainName"], config["strictCheck"]) = (json!("chain"), json!(true));
+    let pod = runtime.bed.pod();
+    let before = settled(&runtime, &pod);
+    let setting = || {
+        let path = "/proc/sys/net/ipv4/conf/eth0/arp_filter";
+        pod.netns().run(|| fs::read_to_string(path)).unwrap().unwrap()
+    };
+    runtime.call_with("ADD", "c1", &pod.path(), &config).unwrap();
+    assert_eq!(setting().trim(), "1");
+    let names: Vec<_> = report(&runtime).networks.iter().map(|one| one.name.clone()).collect();
+    assert_eq!(names, ["default/net1"], "a chain has no interface to be told of");
+    runtime.call_with("CHECK", "c1", &pod.path(), &config).unwrap();
+    runtime.call_with("DEL", "c1", &pod.path(), &config).unwrap();
+    assert_eq!(runtime.differences(&before, Some(&pod)), "");
+    let log = fs::read_to_string(runtime.folder("bin/log.vendor")).unwrap();
+    let called: Vec<_> =
+        log.lines().map(|line| line.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(called, ["ADD net2", "CHECK net2", "DEL net2"]);
+    let input: Value =
+        serde_json::from_str(log.lines().next().unwrap().splitn(3, ' ').last().unwrap()).unwrap();
+    assert_eq!((&input["name"], &input["key"]), (&json!("chain"), &json!(true)));
+    assert_eq!(input["prevResult"], json!({"cniVersion": "1.1.0"}));
+    assert_eq!(
+        told(&runtime),
+        [(Happening::Removed, "Remove eth0 from cluster, net1 from default/net1".to_owned())]
+    );
+
+    // A pod that has nothing but its primary network does not need the agent for it.
+    fs::remove_file(runtime.folder("agent.sock")).unwrap();
+    let mut plain = config.clone();
+    plain["runtimeConfig"] = json!({"io.kubernetes.cri.pod-annotations": {}});
+    runtime.call_with("ADD", "c2", &pod.path(), &plain).unwrap();
+    assert_eq!(setting().trim(), "1");
+    runtime.call_with("DEL", "c2", &pod.path(), &plain).unwrap();
+    // Its failure takes everything back.
+    fs::write(&file, "#!/bin/sh\n[ \"$CNI_COMMAND\" != ADD ]\n").unwrap();
+    let error = runtime.call_with("ADD", "c3", &pod.path(), &plain).unwrap_err();
+    assert!(error["msg"].as_str().unwrap().contains("network chain for interface net1"), "{error}");
+    assert_eq!(runtime.differences(&before, Some(&pod)), "");
+}

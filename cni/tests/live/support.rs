@@ -356,6 +356,7 @@ fn wish(interface: &str, plugin: &Value) -> Wish {
         injection: Injection::default(),
         args: CniArgs::default(),
         device_info: None,
+        previous: None,
     }
 }
 
