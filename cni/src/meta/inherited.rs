@@ -40,6 +40,8 @@ const DEVICE_INFO: &str = "/var/run/k8s.cni.cncf.io/devinfo/cni";
 
 /// The version that Multus' own configuration commonly has, and every plugin speaks.
 const MULTUS_VERSION: &str = "0.3.1";
+/// The plugin of Multus' own that an auxiliary chain begins with: it does nothing at DEL.
+const PASSTHRU: &str = "passthru";
 
 /// An attachment that somebody else made.
 #[derive(Debug)]
@@ -178,6 +180,7 @@ impl Attachment {
                     fields.set("runDir", json!(config.run_dir));
                     run_self(own.name(), Verb::Del, &env, &Value::Object(fields.0))
                 }
+                None if plugin.kind == PASSTHRU => Ok(None),
                 None => Err(error),
             },
         }

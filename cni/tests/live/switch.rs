@@ -301,3 +301,16 @@ fn called_as_multus_its_configuration_makes_the_pods_networks() {
     runtime.call_as("multus", "DEL", "c1", &pod.path(), &config).unwrap();
     assert_eq!(runtime.differences(&before, Some(&pod)), "");
 }
+
+#[test]
+fn a_chain_of_multus_own_plugin_is_deleted_though_that_went_with_multus() {
+    let Some(runtime) = runtime("switch, passthru") else { return };
+    let old = Old::new(&runtime);
+    let mut list: Vec<Value> = serde_json::from_slice(&fs::read(old.note()).unwrap()).unwrap();
+    let chain = json!({"cniVersion": "0.4.0", "name": "chain", "plugins": [{"type": "passthru"}, {"type": "keeper"}]});
+    list.push(json!({"Name": "chain", "Bytes": BASE64_STANDARD.encode(chain.to_string())}));
+    fs::write(old.note(), json!(list).to_string()).unwrap();
+    runtime.call("DEL", "c1", &old.pod.path()).unwrap();
+    assert_eq!((kept(&runtime), old.notes()), (0, 0));
+    assert_eq!(calls(&runtime, "keeper", "DEL").len(), 2);
+}
