@@ -143,7 +143,7 @@ fn every_example_is_planned_and_read() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 12);
 }
 
 #[test]

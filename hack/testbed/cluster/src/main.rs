@@ -90,6 +90,12 @@ struct Scenario {
     /// Decides the stand-in kubelet's random orders; a random one is taken when this is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Of the further cases of `tests` only those whose title has this text; may be given again
+    #[arg(long)]
+    only: Vec<String>,
+    /// How many pods of `tests` start at once; a node has room for 60 and more, for which an emulated one takes minutes
+    #[arg(long, default_value_t = 20)]
+    crowd: usize,
 }
 
 #[derive(Args)]
@@ -112,7 +118,14 @@ impl Scenario {
     async fn play(self, play: impl AsyncFnOnce(&scenario::Options) -> Result<bool>) -> Result<ExitCode> {
         let seed = self.seed.unwrap_or_else(rand::random);
         println!("random orders come from --seed {seed}");
-        let good = play(&scenario::Options { manifests: self.manifests, logs: self.logs, seed }).await?;
+        let options = scenario::Options {
+            manifests: self.manifests,
+            logs: self.logs,
+            seed,
+            only: self.only,
+            crowd: self.crowd,
+        };
+        let good = play(&options).await?;
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

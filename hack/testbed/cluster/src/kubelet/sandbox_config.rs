@@ -5,16 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec};
 
 use super::amounts::{container_limits, container_requests};
 use crate::cri::{
     POD_NAME, POD_NAMESPACE, POD_UID,
     v1::{
         Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
-        PodSandboxConfig, PodSandboxMetadata, SecurityProfile, security_profile::ProfileType,
+        PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, SecurityProfile,
+        security_profile::ProfileType,
     },
 };
+
+/// By which a static pod's mirror in the API tells whose it is.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The three names of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +74,13 @@ pub(super) fn sandbox_config(pod: &Pod, attempt: u32, log_root: &Path) -> PodSan
     PodSandboxConfig {
         metadata: Some(PodSandboxMetadata {
             name: id.name.clone(),
-            uid: id.uid.clone(),
+            uid: runtime_uid(pod, &id),
             namespace: id.namespace.clone(),
             attempt,
         }),
         hostname,
         log_directory: id.log_folder(log_root).display().to_string(),
+        port_mappings: port_mappings(spec),
         labels,
         annotations: annotations(pod),
         linux: Some(LinuxPodSandboxConfig {
@@ -85,13 +90,37 @@ pub(super) fn sandbox_config(pod: &Pod, attempt: u32, log_root: &Path) -> PodSan
     }
 }
 
+/// A static pod runs under a UID of its own, which its mirror in the API tells by an annotation.
+fn runtime_uid(pod: &Pod, id: &PodId) -> String {
+    let mirrored = pod.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR));
+    mirrored.unwrap_or(&id.uid).clone()
+}
+
+/// The containers' ports, of which those with a port of the node are the runtime's to map.
+fn port_mappings(spec: &PodSpec) -> Vec<PortMapping> {
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let mapping = |port: &ContainerPort| PortMapping {
+        protocol: match port.protocol.as_deref() {
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        }
+        .into(),
+        container_port: port.container_port,
+        host_port: port.host_port.unwrap_or_default(),
+        host_ip: port.host_ip.clone().unwrap_or_default(),
+    };
+    ports.map(mapping).collect()
+}
+
 /// The pod's own annotations and kubelet's two.
 fn annotations(pod: &Pod) -> HashMap<String, String> {
     let mut annotations: HashMap<String, String> =
         pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect();
     let created = pod.metadata.creation_timestamp.as_ref().map(|t| t.0.to_string()).unwrap_or_default();
     annotations.insert("kubernetes.io/config.seen".into(), created);
-    annotations.insert("kubernetes.io/config.source".into(), "api".into());
+    let source = if annotations.remove(MIRROR).is_some() { "file" } else { "api" };
+    annotations.insert("kubernetes.io/config.source".into(), source.into());
     annotations
 }
 
@@ -176,6 +205,30 @@ mod tests {
         assert_eq!(config.labels["app"], "x");
         assert_eq!(config.annotations["k8s.v1.cni.cncf.io/networks"], "net");
         assert_eq!(config.annotations["kubernetes.io/config.source"], "api");
+    }
+
+    #[test]
+    fn a_static_pod_runs_under_the_uid_that_its_mirror_names() {
+        let mut pod = pod(&json!({ "containers": [] }));
+        pod.metadata.annotations = Some([(MIRROR.to_owned(), "file-uid".to_owned())].into());
+        let config = sandbox_config(&pod, 0, Path::new("/logs"));
+        assert_eq!(
+            (config.metadata.unwrap().uid.as_str(), config.labels[POD_UID].as_str()),
+            ("file-uid", "u")
+        );
+        assert_eq!(config.annotations["kubernetes.io/config.source"], "file");
+        assert!(!config.annotations.contains_key(MIRROR));
+    }
+
+    #[test]
+    fn ports_are_passed_on() {
+        let ports =
+            json!([{ "containerPort": 80, "hostPort": 8080 }, { "containerPort": 53, "protocol": "UDP" }]);
+        let spec = json!({ "containers": [{ "name": "c", "ports": ports }] });
+        let passed = sandbox_config(&pod(&spec), 0, Path::new("/logs")).port_mappings;
+        let passed: Vec<_> =
+            passed.iter().map(|one| (one.protocol, one.container_port, one.host_port)).collect();
+        assert_eq!(passed, [(0, 80, 8080), (1, 53, 0)]);
     }
 
     #[test]

@@ -39,7 +39,6 @@ const CONTAINER: &[&str] = &[
     "resources",
     "volumeMounts",
     "securityContext",
-    // Declarations only.
     "ports",
     "terminationMessagePath",
     "terminationMessagePolicy",

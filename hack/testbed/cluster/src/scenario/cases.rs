@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, devices, install, migrate, networks, shell::run, tools};
+use super::{
+    alone, cluster::Cluster, crowd, devices, install, migrate, mixed, networks, primary, quickstarts,
+    shell::run, tools,
+};
 
 /// How long the executable is killed again and again.
 const KILLING: Duration = Duration::from_secs(15);
@@ -13,7 +16,7 @@ const KILLING: Duration = Duration::from_secs(15);
 /// How many pods may come and go until the last of what killed calls left is undone: each DEL sweeps four sandboxes.
 const SWEEPS: usize = 3;
 /// Where the executable records its attachments.
-const ATTACHMENTS: &str = "/var/lib/fairlead/attachments";
+pub(super) const ATTACHMENTS: &str = "/var/lib/fairlead/attachments";
 
 /// A case.
 pub(super) struct Case {
@@ -38,6 +41,13 @@ enum Which {
     DoctorAndHistory,
     RemovedAndBack,
     FromMultusAndBack,
+    QuickStarts,
+    Mixed,
+    Operated,
+    WithoutCluster,
+    Crowd,
+    AgentKilled,
+    ServerAway,
 }
 
 /// The cases; each starts and ends with a node without pods.
@@ -96,6 +106,28 @@ pub(super) const ALL: &[Case] = &[
         title: "a node of Multus is checked, shadowed, taken over with its pods, and given back",
         which: Which::FromMultusAndBack,
     },
+    Case {
+        title: "quick starts: macvlan once and twice, addresses asked for, a static pod, ipvlan with sbr, plugins on disk",
+        which: Which::QuickStarts,
+    },
+    Case { title: "pods with networks of every kind at once, and a deployment of many", which: Which::Mixed },
+    Case {
+        title: "a primary network made in process, a port of the node mapped on disk, and chains in folders beside it",
+        which: Which::Operated,
+    },
+    Case {
+        title: "without a cluster networks come from a folder of definitions",
+        which: Which::WithoutCluster,
+    },
+    Case { title: "many pods of 4 interfaces start at once and go at once", which: Which::Crowd },
+    Case {
+        title: "pods start and go although the agent is killed again and again, and all say what they have",
+        which: Which::AgentKilled,
+    },
+    Case {
+        title: "the API server is away from the agent before, during and after ADD, and network-status follows",
+        which: Which::ServerAway,
+    },
 ];
 
 /// Plays a case, and makes sure that the node is as before.
@@ -116,6 +148,13 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::DoctorAndHistory => tools::doctor_and_history(cluster).await?,
         Which::RemovedAndBack => install::removed_and_back(cluster).await?,
         Which::FromMultusAndBack => migrate::there_and_back(cluster).await?,
+        Which::QuickStarts => quickstarts::all(cluster).await?,
+        Which::Mixed => mixed::all_kinds(cluster).await?,
+        Which::Operated => primary::operated(cluster).await?,
+        Which::WithoutCluster => alone::without_cluster(cluster).await?,
+        Which::Crowd => crowd::at_once(cluster).await?,
+        Which::AgentKilled => crowd::agent_killed(cluster).await?,
+        Which::ServerAway => crowd::server_away(cluster).await?,
     }
     cluster.before.returns().await
 }
@@ -154,10 +193,7 @@ async fn agent_away(cluster: &mut Cluster) -> Result<()> {
 async fn bad_network(cluster: &mut Cluster) -> Result<()> {
     let config = json!({"cniVersion": "1.0.0", "name": "full", "type": "macvlan", "master": "enp2s0", "ipam": {
         "type": "host-local", "subnet": "10.77.0.0/30", "rangeStart": "10.77.0.2", "rangeEnd": "10.77.0.2"}});
-    cluster.apply_document(&json!({
-        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-        "metadata": {"name": "full", "namespace": "default"}, "spec": {"config": config.to_string()}
-    }))?;
+    cluster.define("full", &config)?;
     // The second attachment to this network finds no address left.
     let vf = json!({"intel.com/sriov": "1"});
     cluster.apply_document(&pod("bad", Some("sriov-net, full, full"), &vf))?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -11,19 +12,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::{Options, hardware, install, nodestate::NodeState, shell::run};
 use crate::kubelet::client;
 
 pub(super) const NODE: &str = "node1";
-const SERVER: &str = "http://127.0.0.1:6443";
+pub(super) const SERVER: &str = "http://127.0.0.1:6443";
 pub(super) const KUBECONFIG: &str = "/root/.kube/config";
 pub(super) const CNI_CONF: &str = "/etc/cni/net.d";
-/// How long anything may take to happen, under software emulation.
+/// How long anything may take to happen unless it is said otherwise, under software emulation.
 const LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,6 +41,8 @@ pub(super) struct Cluster {
     parts: Vec<Part>,
     /// The node before the first pod.
     pub(super) before: NodeState,
+    /// How long anything may take to happen.
+    pub(super) patience: Duration,
 }
 
 impl Cluster {
@@ -62,6 +65,7 @@ impl Cluster {
             options: options.clone(),
             parts: Vec::new(),
             before: NodeState::read()?,
+            patience: LIMIT,
         };
         let result = cluster.start_stand_ins().await;
         cluster.or_stop(result).await
@@ -94,10 +98,7 @@ impl Cluster {
         for resource in ["intel.com/sriov", "intel.com/sriov_dpdk"] {
             self.wait_for_allocatable(resource, 2).await?;
         }
-        self.wait_until("the agent listens", async |_| {
-            Ok(Path::new(fairlead_agent_socket()).exists().then_some(()))
-        })
-        .await
+        self.wait_for_agent().await
     }
 
     /// Starts kubelet.
@@ -115,6 +116,37 @@ impl Cluster {
     /// Starts the agent.
     pub(super) fn start_agent(&mut self) -> Result<()> {
         self.start_part("agent", &["--node-name", NODE, "--kubeconfig", KUBECONFIG])
+    }
+
+    /// Starts the agent, which reaches the API server at another address.
+    pub(super) fn start_agent_through(&mut self, port: u16) -> Result<()> {
+        let text = fs::read_to_string(KUBECONFIG).context(KUBECONFIG)?;
+        let kubeconfig = self.options.logs.join("agent.kubeconfig").display().to_string();
+        fs::write(&kubeconfig, text.replace(SERVER, &format!("http://127.0.0.1:{port}")))?;
+        self.start_part("agent", &["--node-name", NODE, "--kubeconfig", &kubeconfig])
+    }
+
+    /// Starts an agent that knows no cluster, only networks of a folder.
+    pub(super) fn start_agent_alone(&mut self, networks: &Path) -> Result<()> {
+        self.start_part("agent", &["--nad-dir", &networks.display().to_string()])
+    }
+
+    /// Waits until the agent answers.
+    pub(super) async fn wait_for_agent(&self) -> Result<()> {
+        self.wait_until("the agent listens", async |_| {
+            Ok(UnixStream::connect(fairlead_agent_socket()).is_ok().then_some(()))
+        })
+        .await
+    }
+
+    /// How many pods are started at once.
+    pub(super) fn crowd(&self) -> usize {
+        self.options.crowd
+    }
+
+    /// What decides what is done at random.
+    pub(super) fn seed(&self) -> u64 {
+        self.options.seed
     }
 
     /// Starts a part; its output goes to a log that [`Cluster::show_logs`] shows.
@@ -213,6 +245,28 @@ impl Cluster {
         let file = self.options.logs.join("document.yaml");
         fs::write(&file, document.to_string())?;
         run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
+    }
+
+    /// Defines a network in namespace `default`.
+    pub(super) fn define(&self, name: &str, config: &Value) -> Result<()> {
+        self.define_with(name, config, &json!({}))
+    }
+
+    /// Defines a network that has annotations.
+    pub(super) fn define_with(&self, name: &str, config: &Value, annotations: &Value) -> Result<()> {
+        self.apply_document(&json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": name, "namespace": "default", "annotations": annotations},
+            "spec": {"config": config.to_string()}
+        }))
+    }
+
+    /// Creates a pod, without the detour of a program: many are to be made at once.
+    pub(super) async fn create_pod(&self, document: &Value) -> Result<()> {
+        let pod: Pod = serde_json::from_value(document.clone())?;
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let created = self.pods().create(&PostParams::default(), &pod).await;
+        created.map(drop).with_context(|| format!("create pod {name}"))
     }
 
     /// Capacity and allocatable of every resource of the node, as rows.
@@ -329,8 +383,8 @@ impl Cluster {
             if let Some(found) = check(self).await? {
                 return Ok(found);
             }
-            if start.elapsed() > LIMIT {
-                return Err(anyhow!("waited {} s in vain: {what}", LIMIT.as_secs()));
+            if start.elapsed() > self.patience {
+                return Err(anyhow!("waited {} s in vain: {what}", self.patience.as_secs()));
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -20,7 +20,7 @@ const TOGETHER: [&[&str]; 2] = [
         "deployment.yaml",
         "statefulset.yaml",
     ],
-    &["two-resources.yaml"],
+    &["two-resources.yaml", "host-device.yaml", "mixed.yaml"],
 ];
 /// Left by the example of a bridge, as a bridge stays when its last pod is gone.
 const BRIDGE: &str = "fl-br0";
@@ -106,7 +106,7 @@ impl Case {
         for pod in &self.pods {
             of_pods.push((name(pod), self.check(cluster, pod).await?));
         }
-        for prefix in ["macvlan-", "replicas-"] {
+        for prefix in ["macvlan-", "replicas-", "mixed-"] {
             let pods: Vec<_> = of_pods.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
             if let [(from, _), (_, to)] = pods.as_slice() {
                 let address = to[1]["ips"][0].as_str().context("no address")?;

@@ -3,21 +3,28 @@
 //! Everything is real but the API server and kubelet, which are the stand-ins of this crate: device plugin, agent and CNI
 //! executable as they ship, containerd, the kernel's drivers, testpmd.
 
+mod alone;
 mod cases;
 mod cluster;
+mod crowd;
 mod deployed;
 mod devices;
 mod dpdk;
 mod examples;
 mod hardware;
+mod inside;
 mod install;
 mod migrate;
+mod mixed;
 mod networks;
 mod nodestate;
+mod primary;
+mod quickstarts;
 mod shell;
 mod steps;
 mod table;
 mod tools;
+mod way;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -36,6 +43,10 @@ pub struct Options {
     pub logs: PathBuf,
     /// Decides the stand-in kubelet's random orders.
     pub seed: u64,
+    /// If there are any: of the further cases only those whose title has one of these texts, and no step of the demo.
+    pub only: Vec<String>,
+    /// How many pods are started at once.
+    pub crowd: usize,
 }
 
 /// Prints what happens, with the time since the start.
@@ -124,7 +135,8 @@ pub async fn tests(options: &Options) -> Result<bool> {
         println!("0 passed, 1 failed");
         return Ok(false);
     };
-    for step in steps::ALL {
+    let steps = if options.only.is_empty() { steps::ALL } else { &[] };
+    for step in steps {
         let start = Instant::now();
         let result = demo.play(step).await;
         tally.count(&format!("demo: {}", step.title), start, &result);
@@ -132,7 +144,10 @@ pub async fn tests(options: &Options) -> Result<bool> {
             demo.cluster.show_logs();
         }
     }
-    for case in cases::ALL {
+    let is_played = |case: &&cases::Case| {
+        options.only.is_empty() || options.only.iter().any(|text| case.title.contains(text))
+    };
+    for case in cases::ALL.iter().filter(is_played) {
         let start = Instant::now();
         let result = cases::play(case, &mut demo.cluster).await;
         tally.count(case.title, start, &result);

@@ -17,10 +17,7 @@ const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 fn define(cluster: &Cluster) -> Result<()> {
     let config = json!({"cniVersion": "1.0.0", "type": "macvlan", "master": "enp2s0", "ipam": {
         "type": "host-local", "subnet": "10.88.0.0/24", "rangeStart": "10.88.0.10", "gateway": "10.88.0.1"}});
-    cluster.apply_document(&json!({
-        "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-        "metadata": {"name": "routed", "namespace": "default"}, "spec": {"config": config.to_string()}
-    }))
+    cluster.define("routed", &config)
 }
 
 async fn status(cluster: &Cluster, pod: &str) -> Result<Vec<Value>> {
