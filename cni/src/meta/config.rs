@@ -57,12 +57,17 @@ pub const TYPE: &str = "fairlead";
 ///   in `CNI_ARGS` comes before it.
 /// - `delegates`: Multus'. Networks written out here: the first is the primary one, every pod gets the others, too, before all
 ///   others. `clusterNetwork` comes before it.
+/// - `auxiliaryCNIChainName`: Multus'. A chain of plugins for every pod, after all its networks: the `*.conf` files of the folder
+///   of this name beside the primary network's file (`clusterNetwork`, if given, must be a path). It has no interface of its
+///   own: its plugins are called with the next `net<n>`, start from an empty result, and name what they work on (as in sysctl
+///   `net.ipv4.conf.eth0.arp_filter`).
 /// - `readinessIndicatorFile`: Multus'. An ADD waits up to 45 s until this file is there, STATUS fails without it.
 /// - `binDir`: Multus'. Searched for plugins before `CNI_PATH`.
 /// - `cniDir`: Multus'. What it noted of the pods that it made: read at their DEL, removed after it. By default
 ///   `/var/lib/cni/multus`.
 /// - `cacheDir`: Where the runtime's library noted results of pods that we did not make: read at their DEL, removed after it.
 ///   By default `/var/lib/cni`.
+/// - `systemLog`: What is said, and why calls failed, also goes to the system's log; by default true.
 /// - `capabilities`: What the runtime is to pass. `io.kubernetes.cri.pod-annotations` is needed wherever there are pods.
 /// - `cniVersions`: Versions besides `cniVersion`; the highest that both sides speak is used.
 pub const KEYS: &[&str] = &[
