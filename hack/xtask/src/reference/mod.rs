@@ -128,7 +128,7 @@ const NETWORKS: &[Section] = &[
     },
 ];
 
-/// What `fairlead` passes on to a program of its own, if it does.
+/// What `fairlead` passes on to a program of its own.
 const TOOLS: Program = Program { name: "fairlead", folder: "cni/tools/src", root: "Args" };
 
 const PROGRAMS: &[Program] = &[
@@ -158,9 +158,7 @@ pub(crate) fn page(root: &Path) -> Result<String> {
     section(&mut text, 2, &POLICY, &sources)?;
     text.push_str("\n## Command lines\n\nEvery program has `--help`.\n\n### fairlead\n");
     text.push_str(&options::usages("cni", &sources)?);
-    if sources.below(TOOLS.folder).next().is_some() {
-        text.push_str(&options::tables(&TOOLS, &sources)?);
-    }
+    text.push_str(&options::tables(&TOOLS, &sources)?);
     for program in PROGRAMS {
         write!(text, "\n### {}\n{}", program.name, options::tables(program, &sources)?)?;
     }

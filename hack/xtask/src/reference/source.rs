@@ -129,13 +129,16 @@ fn module_of(tree: &UseTree, module: &str, name: &str) -> Option<String> {
     }
 }
 
+/// Folders that hold nothing of what ships.
+const OTHERS: [&str; 4] = ["examples", "generated", "target", "tests"];
+
 fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) -> Result<()> {
     let whole = root.join(folder);
     for entry in fs::read_dir(&whole).with_context(|| format!("read {}", whole.display()))? {
         let name = entry?.file_name();
         let path = folder.join(&name);
         if whole.join(&name).is_dir() {
-            if name != "tests" && name != "generated" && name != "target" {
+            if !OTHERS.iter().any(|other| name == *other) {
                 collect(root, &path, files)?;
             }
         } else if path.extension().is_some_and(|ending| ending == "rs") {
