@@ -14,7 +14,7 @@ use super::Options;
 use crate::{finding::Finding, root::Root};
 
 /// Keys that say the same in our section; their values are taken as they are.
-const SAME: [&str; 7] = [
+const SAME: [&str; 8] = [
     "defaultNetworks",
     "systemNamespaces",
     "multusNamespace",
@@ -22,6 +22,7 @@ const SAME: [&str; 7] = [
     "globalNamespaces",
     "delegates",
     "clusterNetwork",
+    "auxiliaryCNIChainName",
 ];
 
 /// Multus' configuration on the node, and with it its daemon's.
@@ -142,13 +143,6 @@ impl Files {
         {
             let remedy = "nothing is to be done unless something there is needed";
             findings.push(Finding::warning(ID, format!("{shown}: {vain}"), remedy));
-        }
-        let chain = configuration.fields.text("auxiliaryCNIChainName").ok().flatten();
-        if let Some(chain) = chain.filter(|name| !name.is_empty()) {
-            let text = format!("{shown}: the auxiliary chain {chain} of each pod is not run by Fairlead");
-            let remedy =
-                "put its plugins into the primary network's list, or stay with Multus on nodes that need it";
-            findings.push(Finding::error(ID, text, remedy));
         }
         findings
     }
