@@ -94,7 +94,7 @@ struct Scenario {
     #[arg(long)]
     only: Vec<String>,
     /// How many pods of `tests` start at once; a node has room for 60 and more, for which an emulated one takes minutes
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     crowd: usize,
 }
 

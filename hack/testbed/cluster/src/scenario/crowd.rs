@@ -23,7 +23,7 @@ use super::{
 /// How long each of many pods may take, under software emulation.
 const EACH: Duration = Duration::from_secs(10);
 /// How many come and go while the agent is killed.
-const DISTURBED: usize = 10;
+const DISTURBED: usize = 8;
 /// How many come and go each time that the API server is away.
 const CUT_OFF: usize = 3;
 /// The networks of each pod beside its primary one, all on port 2, and the first part of their addresses.
@@ -125,7 +125,7 @@ fn is_address(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().parse::<std::net::IpAddr>().is_ok()
 }
 
-/// Kills the agent at random moments, and starts it again a little later, until `over`.
+/// Kills the agent at random moments, and starts it again a little later, so many times.
 async fn disturb(cluster: &mut Cluster, random: &mut StdRng, times: u32) -> Result<()> {
     for _ in 0..times {
         sleep(Duration::from_millis(random.random_range(100..1500))).await;

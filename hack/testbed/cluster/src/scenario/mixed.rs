@@ -15,7 +15,7 @@ const VF: &str = "intel.com/sriov";
 const USER_SPACE: &str = "intel.com/sriov_dpdk";
 const BRIDGE: &str = "mixed0";
 /// How many pods the deployment has.
-const REPLICAS: usize = 6;
+const REPLICAS: usize = 4;
 
 fn define(cluster: &Cluster) -> Result<()> {
     let local = |part: &str| json!({"type": "host-local", "subnet": format!("{part}.0/24")});
