@@ -16,15 +16,14 @@ mod inherited;
 mod networks;
 mod readiness;
 mod report;
-
-use std::time::Duration;
+mod status;
 
 use crate::{
     agent_protocol::PodRef,
     engine::Engine,
     protocol::{
         env::{Call, Verb},
-        error::{CniError, code},
+        error::CniError,
         version,
     },
     say::{say, to_system_log},
@@ -53,25 +52,11 @@ pub fn handle(call: &Call, stdin: &str, is_multus: bool) -> Result<Option<String
             add::add(call, &config).map(Some)
         }
         Verb::Del => del::del(call, &config).map(|()| None),
-        Verb::Status => status(&config).map(|()| None),
+        Verb::Status => status::status(call, &config).map(|()| None),
         Verb::Check => check::check(call, &config).map(|()| None),
         Verb::Gc => gc::gc(call, &config).map(|()| None),
         Verb::Version => Ok(None),
     }
-}
-
-/// Whether an ADD could succeed: is there a primary network? The agent does not count: when it is restarted, the node must not
-/// become unready.
-fn status(config: &MetaConfig) -> Result<(), CniError> {
-    let checked = readiness::wait(config.readiness_file.as_deref(), Duration::ZERO).and_then(|()| {
-        // A name may be that of a definition, which only the agent knows.
-        match config.policy.cluster_network.as_ref().is_some_and(|reference| !reference.contains('/')) {
-            true => Ok(()),
-            false => primary::load(config).map(drop),
-        }
-    });
-    let checked = checked.and_then(|()| primary::auxiliary_chain(config).map(drop));
-    checked.map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error })
 }
 
 /// The pod of a call, from what Kubernetes runtimes put into `CNI_ARGS`. A container of another runtime that has networks all

@@ -162,6 +162,33 @@ fn p23_gc_keeps_valid_sandboxes_under_either_key_and_tells_every_plugin() {
 }
 
 #[test]
+fn status_asks_the_primarys_plugins_and_whether_records_can_be_written() {
+    let Some(runtime) = Runtime::new("meta, STATUS", |_| Vec::new()) else { return };
+    let status = || runtime.call("STATUS", "", Path::new(""));
+    let refused = |word: &str| {
+        let error = status().unwrap_err();
+        assert_eq!(error["code"], 50, "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    };
+    status().unwrap();
+    assert_eq!(calls(&runtime, "primary", "STATUS").len(), 1);
+    let unready = runtime.folder("bin/unready");
+    fs::write(&unready, "").unwrap();
+    refused("its daemon is away");
+    fs::remove_file(&unready).unwrap();
+    fs::write(runtime.folder("state"), "in the way").unwrap();
+    refused("Not a directory");
+    fs::remove_file(runtime.folder("state")).unwrap();
+    let (plugin, elsewhere) = (runtime.folder("bin/primary"), runtime.folder("bin/elsewhere"));
+    fs::rename(&plugin, &elsewhere).unwrap();
+    refused("\\\"primary\\\" is in none of");
+    fs::rename(&elsewhere, &plugin).unwrap();
+    status().unwrap();
+    fs::remove_file(runtime.folder("conf/10-cluster.conflist")).unwrap();
+    refused("network");
+}
+
+#[test]
 fn p24_fifty_pods_at_once_get_their_networks_and_lose_them() {
     let Some(runtime) = crash::runtime("meta, fifty pods") else { return };
     let before = runtime.snapshot(None);

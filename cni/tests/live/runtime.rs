@@ -51,6 +51,7 @@ DEL)
     rm -f "$own"
     ;;
 CHECK) [ -e "$own" ] || fail 'nothing is kept' ;;
+STATUS) [ ! -e "$(dirname "$0")/unready" ] || fail 'its daemon is away' ;;
 GC)
     for file in "$kept/$(basename "$0")".*; do
         id=${file#"$kept/$(basename "$0")".}
