@@ -299,15 +299,21 @@ pub(super) fn is_alive(record: &Record, engine: &Engine) -> bool {
 }
 
 /// Whether the sandbox of a record is gone for certain. A namespace that cannot be examined, say for want of file
-/// descriptors, may live: [`is_alive`] is not the opposite.
+/// descriptors, may live: [`is_alive`] is not the opposite. So may all of them where the folder is not that they are in, as in a
+/// container that sees the node's records but not its `/run`.
 pub fn is_gone(record: &Record, boot_id: &str) -> bool {
     if record.boot_id != boot_id {
         return true;
     }
     match Netns::open(&record.netns_path) {
         Ok(netns) => netns.id().is_ok_and(|id| id != record.netns),
-        Err(error) => error.is_gone(),
+        Err(error) => error.is_gone() && is_visible(&record.netns_path),
     }
+}
+
+/// Whether a namespace would be seen at its path, if it were there. A process that has ended takes its folder with it.
+fn is_visible(netns: &std::path::Path) -> bool {
+    netns.starts_with("/proc") || netns.parent().is_some_and(std::path::Path::is_dir)
 }
 
 /// Opens the namespace of a record for work, if it is still there. A path that leads to another namespace by now is not it.
@@ -370,6 +376,8 @@ mod tests {
     #[test]
     fn a_sandbox_is_gone_when_its_namespace_is_whatever_phase_its_attachment_is_in() {
         let dir = tempfile::tempdir().unwrap();
+        let unseen = Record { netns_path: dir.path().join("other/missing"), ..in_own_netns() };
+        assert!(!is_gone(&unseen, "b"), "nobody could see it");
         let left_behind = dir.path().join("unmounted");
         std::fs::write(&left_behind, "").unwrap();
         for path in [dir.path().join("missing"), left_behind] {

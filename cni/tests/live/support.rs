@@ -40,7 +40,7 @@ struct Around<'a> {
 
 /// A fresh network namespace, at a path as runtimes make them; it ends with this value, and leaves an ordinary file.
 pub(crate) struct Namespace {
-    dir: tempfile::TempDir,
+    file: tempfile::TempPath,
 }
 
 impl Namespace {
@@ -54,16 +54,16 @@ impl Namespace {
 
     /// Another path to a namespace.
     fn at(other: &Path) -> Result<Self, String> {
-        let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let path = dir.path().join("netns");
-        std::fs::write(&path, "").map_err(|error| error.to_string())?;
-        mount(Some(other), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        // Beside others, as runtimes do it: their folder tells whether anybody could see it.
+        let file = tempfile::Builder::new().prefix("netns-").tempfile().map_err(|error| error.to_string())?;
+        let path = file.into_temp_path();
+        mount(Some(other), &*path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(|errno| format!("mount: {errno}"))?;
-        Ok(Self { dir })
+        Ok(Self { file: path })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("netns")
+        self.file.to_path_buf()
     }
 
     pub(crate) fn netns(&self) -> Netns {
