@@ -33,6 +33,8 @@ enum Command {
     Tests(Scenario),
     /// Runs the manifests' pods on this node, and the examples with them.
     Deployed(Scenario),
+    /// Plays an upgrade from another build of Fairlead, and back, while pods run and start.
+    Upgrade(Upgrade),
     /// Plays the DPDK check's jobs, and compares a pod with its host.
     Dpdk(Dpdk),
 }
@@ -99,6 +101,15 @@ struct Scenario {
 }
 
 #[derive(Args)]
+struct Upgrade {
+    #[command(flatten)]
+    scenario: Scenario,
+    /// Folder of the programs of another build.
+    #[arg(long)]
+    older: PathBuf,
+}
+
+#[derive(Args)]
 struct Dpdk {
     #[command(flatten)]
     scenario: Scenario,
@@ -155,6 +166,11 @@ fn main() -> ExitCode {
             Command::Demo(scenario) => scenario.play(scenario::demo).await,
             Command::Tests(scenario) => scenario.play(scenario::tests).await,
             Command::Deployed(scenario) => scenario.play(scenario::deployed).await,
+            Command::Upgrade(upgrade) => {
+                let play =
+                    async |options: &scenario::Options| scenario::upgrade(options, &upgrade.older).await;
+                upgrade.scenario.play(play).await
+            }
             Command::Dpdk(dpdk) => {
                 let (jobs, runs, report) = (dpdk.jobs, dpdk.runs, dpdk.report);
                 let play = async |options: &scenario::Options| {

@@ -43,13 +43,21 @@ pub(super) struct Cluster {
     pub(super) before: NodeState,
     /// How long anything may take to happen.
     pub(super) patience: Duration,
+    /// Folder of Fairlead's programs; an empty path for those that the shell would take.
+    pub(super) programs: PathBuf,
 }
 
 impl Cluster {
     /// Sets everything up, from VFs to a ready node.
     pub(super) async fn start(options: &Options) -> Result<Self> {
-        install_cni(&options.manifests)?;
+        Self::start_from(options, Path::new("")).await
+    }
+
+    /// As [`Cluster::start`], with Fairlead's programs from a folder.
+    pub(super) async fn start_from(options: &Options, programs: &Path) -> Result<Self> {
+        install_cni(&options.manifests, programs)?;
         let mut cluster = Self::start_bare(options).await?;
+        cluster.programs = programs.to_owned();
         let result = cluster.start_parts().await;
         cluster.or_stop(result).await
     }
@@ -66,6 +74,7 @@ impl Cluster {
             parts: Vec::new(),
             before: NodeState::read()?,
             patience: LIMIT,
+            programs: PathBuf::new(),
         };
         let result = cluster.start_stand_ins().await;
         cluster.or_stop(result).await
@@ -152,8 +161,8 @@ impl Cluster {
     /// Starts a part; its output goes to a log that [`Cluster::show_logs`] shows.
     fn start_part(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
         let program = match name {
-            "device-plugin" => PathBuf::from("fairlead-device-plugin"),
-            "agent" => PathBuf::from("fairlead-agent"),
+            "device-plugin" => self.programs.join("fairlead-device-plugin"),
+            "agent" => self.programs.join("fairlead-agent"),
             _ => std::env::current_exe()?,
         };
         let log = File::options().create(true).append(true).open(self.log(name))?;
@@ -413,10 +422,10 @@ fn make_bridge() -> Result<()> {
 }
 
 /// Configures the primary network, and puts Fairlead before it.
-fn install_cni(manifests: &Path) -> Result<()> {
+fn install_cni(manifests: &Path, programs: &Path) -> Result<()> {
     let name = "10-bridge.conflist";
     fs::create_dir_all(CNI_CONF)?;
     fs::copy(manifests.join(name), Path::new(CNI_CONF).join(name))
         .context("configure the primary network")?;
-    install::install()
+    install::install(programs)
 }

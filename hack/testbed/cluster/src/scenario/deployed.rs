@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 
 use super::{
     Options, Progress,
-    cluster::{CNI_CONF, Cluster, KUBECONFIG},
+    cluster::{CNI_CONF, Cluster, KUBECONFIG, NODE},
+    dpdk::pods_of,
     examples,
     nodestate::NodeState,
     shell::run,
@@ -27,6 +28,8 @@ use crate::{cri::Runtime, images};
 
 /// Every object of the overlay `all`, rendered.
 const MANIFESTS: &str = "all.yaml";
+/// The uninstaller, rendered.
+const UNINSTALL: &str = "uninstall.yaml";
 /// What a ConfigMap's volume becomes here.
 const CONFIG_MAPS: &str = "/var/lib/fairlead-testbed/config-maps";
 /// Where a container looks for the API server's address and credentials.
@@ -84,6 +87,14 @@ pub async fn play(options: &Options) -> Result<bool> {
         count("after the examples the node is as before the first", start, &result);
         let start = Instant::now();
         count("the containers have no more rights than the manifests say", start, &rights());
+        let start = Instant::now();
+        count("doctor's job finds nothing wrong", start, &doctor(&cluster, options).await);
+        let start = Instant::now();
+        count(
+            "the uninstaller's pod takes everything from the node",
+            start,
+            &uninstall(&cluster, options).await,
+        );
     }
     if failed > 0 {
         cluster.show_logs();
@@ -208,6 +219,48 @@ fn probe_of(probe: &Value) -> Result<Probe> {
         port: port.context("a probe without port")?,
         path: get["path"].as_str().context("a probe without path")?.to_owned(),
     })
+}
+
+/// The example's job, in a pod: what it says is in its log.
+async fn doctor(cluster: &Cluster, options: &Options) -> Result<()> {
+    let pods = pods_of(&options.manifests.join("examples/doctor/job.yaml"))?;
+    let [pod] = pods.as_slice() else { bail!("{} jobs instead of one", pods.len()) };
+    let mut pod = pod.clone();
+    pod["metadata"]["namespace"] = json!("default");
+    pod["spec"]["nodeName"] = json!(NODE);
+    pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
+    cluster.apply_document(&pod)?;
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    cluster
+        .wait_until("doctor has ended", async |cluster| {
+            let phase = cluster.pods().get(name).await?.status.and_then(|status| status.phase);
+            Ok(phase.filter(|phase| phase == "Succeeded" || phase == "Failed"))
+        })
+        .await?;
+    let log = cluster.pod_log(name)?;
+    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR")).collect();
+    ensure!(errors.is_empty(), "{}", errors.join("; "));
+    ensure!(log.lines().any(|line| line.starts_with("ok")), "it found nothing well either: {log}");
+    cluster.delete_pods(&[name]).await
+}
+
+/// As the documents have it: the DaemonSet goes, then the uninstaller comes.
+async fn uninstall(cluster: &Cluster, options: &Options) -> Result<()> {
+    let text = fs::read_to_string(options.manifests.join(UNINSTALL)).context(UNINSTALL)?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context(UNINSTALL)?;
+    let set = objects.iter().find(|object| object["kind"] == "DaemonSet").context("no DaemonSet")?;
+    let pod = pod_of(set, &objects)?.pod;
+    let placed = [Path::new(CNI_CONF).join("00-fairlead.conflist"), "/opt/cni/bin/fairlead".into()];
+    ensure!(placed.iter().all(|file| file.exists()), "nothing is there that could go");
+    cluster.delete_pods(&["fairlead-cni-node1"]).await?;
+    ensure!(placed.iter().all(|file| file.exists()), "it went with its DaemonSet");
+    cluster.apply_document(&pod)?;
+    cluster
+        .wait_until("program and configuration are gone", async |_| {
+            Ok((!placed.iter().any(|file| file.exists())).then_some(()))
+        })
+        .await?;
+    cluster.delete_pods(&["fairlead-uninstall-node1"]).await
 }
 
 /// What the kernel lets the containers' processes do, and what memory they took at most.

@@ -58,7 +58,7 @@ pub async fn dpdk(options: &DpdkOptions) -> Result<bool> {
 }
 
 /// The pods that a job controller would make of a file's jobs.
-fn pods_of(file: &Path) -> Result<Vec<Value>> {
+pub(super) fn pods_of(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(&text).with_context(|| format!("{} is no YAML", file.display()))?;

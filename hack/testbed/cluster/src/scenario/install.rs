@@ -10,9 +10,9 @@ use super::{cases::pod, cluster::Cluster, shell::run};
 const PROGRAM: &str = "/opt/cni/bin/fairlead";
 const CONFLIST: &str = "/etc/cni/net.d/00-fairlead.conflist";
 
-/// Places everything for the node's runtime.
-pub(super) fn install() -> Result<()> {
-    run("fairlead", &["install"]).map(drop)
+/// Places everything for the node's runtime, with the program from a folder (an empty path: the one that the shell would take).
+pub(super) fn install(programs: &Path) -> Result<()> {
+    run(&programs.join("fairlead").to_string_lossy(), &["install"]).map(drop)
 }
 
 /// See [`super::cases::ALL`].
@@ -33,7 +33,7 @@ pub(super) async fn removed_and_back(cluster: &Cluster) -> Result<()> {
     cluster.wait_for_pod("plain").await.context("the primary network must do without us")?;
     cluster.delete_pods(&["plain"]).await?;
 
-    install()?;
+    install(&cluster.programs)?;
     cluster.apply_document(&pod("again", Some("macvlan-conf"), &json!({})))?;
     cluster.wait_for_pod("again").await?;
     let links = cluster.exec("again", &["ip", "link", "show"])?;

@@ -59,7 +59,7 @@ pub(super) async fn there_and_back(cluster: &mut Cluster) -> Result<()> {
     fs::remove_file(CONF)?;
     fs::remove_file(PROGRAM)?;
     run("fairlead", &["uninstall"]).context("nothing holds the program any more")?;
-    install::install()?;
+    install::install(&cluster.programs)?;
     cluster.start_agent()
 }
 

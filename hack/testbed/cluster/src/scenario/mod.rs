@@ -24,6 +24,7 @@ mod shell;
 mod steps;
 mod table;
 mod tools;
+mod upgrade;
 mod way;
 
 use std::{path::PathBuf, time::Instant};
@@ -33,6 +34,7 @@ use anyhow::Result;
 pub use self::dpdk::{DpdkOptions, dpdk};
 use self::{cluster::Cluster, steps::Demo};
 pub use deployed::play as deployed;
+pub use upgrade::play as upgrade;
 
 /// How a scenario is set up.
 #[derive(Debug, Clone)]

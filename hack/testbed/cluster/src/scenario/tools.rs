@@ -128,7 +128,7 @@ async fn broken(cluster: &mut Cluster) -> Result<()> {
     fs::remove_file(torn)?;
     fs::remove_file(RECORD)?;
     fs::remove_dir_all(RESERVATIONS)?;
-    install()?;
+    install(&cluster.programs)?;
     cluster.start_device_plugin()?;
     cluster.start_agent()?;
     for resource in ["intel.com/sriov", "intel.com/sriov_dpdk"] {
