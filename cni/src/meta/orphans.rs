@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    config::MetaConfig,
+    config::{MetaConfig, TYPE},
     inherited::{Cache, Inherited, all_caches, failed},
 };
 use crate::{
@@ -123,6 +123,11 @@ fn noted(folders: &Folders) -> Result<BTreeMap<String, Noted>, CniError> {
         all.entry(container_id).or_default().multus.push(cache);
     }
     for (cache, container_id) in all_caches(&folders.runtime)? {
+        // What we made is undone by our records, whether the runtime still calls us for it or, since another configuration came
+        // before ours, keeps this note for good.
+        if cache.network().is_some_and(|network| network.plugins.iter().all(|plugin| plugin.kind == TYPE)) {
+            continue;
+        }
         all.entry(container_id).or_default().runtime.push(cache);
     }
     all.retain(|container_id, _| check_identifier("container ID", container_id).is_ok());

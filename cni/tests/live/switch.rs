@@ -207,6 +207,11 @@ fn what_multus_noted_of_a_sandbox_is_undone_by_reconcile_only_when_it_is_gone_fo
     noted_in(&old.pod.path());
     assert!(!runtime.operate(&["list"]).0.contains("left by others"));
     assert!(!reconcile().contains("left by others"));
+    // What the runtime noted of a pod of ours, and keeps since another configuration came before ours.
+    let ours = json!({"cniVersion": "1.0.0", "name": "fairlead", "plugins": [{"type": "fairlead"}]});
+    cache(&runtime.folder("cni"), &ours, "c9", "eth0", &result("10.9.0.5/24"));
+    assert!(!reconcile().contains("left by others"));
+    fs::remove_file(runtime.folder("cni/results/fairlead-c9-eth0")).unwrap();
     // A folder of namespaces that is not seen from here.
     noted_in(Path::new("/nonexistent/ns"));
     assert!(reconcile().contains("left by others: pod default/old"));
