@@ -94,14 +94,18 @@ impl Store {
         Ok(dead)
     }
 
-    /// Container IDs of noted sandboxes that have no record: a call was killed before it wrote one.
+    /// Container IDs of noted sandboxes that have no record: a call was killed before it wrote one. And of those that only something
+    /// was intended for: a build that knows of no intents has deleted them.
     ///
     /// # Errors
     /// Code 5 when a folder cannot be read.
     pub fn noted_in_vain(&self) -> Result<Vec<String>, CniError> {
-        let Ok(entries) = fs::read_dir(&self.sandboxes) else { return Ok(Vec::new()) };
+        let noted = fs::read_dir(&self.sandboxes).into_iter().flatten().flatten();
+        let mut names: BTreeSet<String> =
+            noted.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.extend(self.intended()?);
         let mut vain = Vec::new();
-        for name in entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+        for name in names {
             if name != COMPLETE && self.files(&format!("{name}-"), ".json")?.is_empty() {
                 vain.push(name);
             }

@@ -232,6 +232,8 @@ fn what_is_intended_is_read_back_until_it_is_forgotten_and_torn_it_is_nothing() 
     store.intend("c1", (sample.netns, &sample.netns_path), &intents).unwrap();
     assert_eq!(store.intents("c1").unwrap(), Some(intents));
     assert_eq!(store.noted_in_vain().unwrap(), ["c1"]);
+    fs::remove_dir_all(dir.path().join("sandboxes")).unwrap();
+    assert_eq!(store.noted_in_vain().unwrap(), ["c1"], "as a build without intents leaves it");
     fs::write(dir.path().join("intents/c1"), "{\"boot").unwrap();
     assert_eq!(store.intents("c1").unwrap(), None);
     store.forget_intents("c1").unwrap();

@@ -108,7 +108,8 @@ fn room(node: &Node, state: &std::path::Path) -> Result<Room, String> {
     Ok(Room {
         bytes: found.blocks_available() * found.fragment_size(),
         inodes: if found.files() == 0 { u64::MAX } else { found.files_available() },
-        read_only: found.flags().contains(FsFlags::ST_RDONLY),
+        // A pod has mounted the node's files for itself, which it should do for reading only.
+        read_only: node.root.is_own() && found.flags().contains(FsFlags::ST_RDONLY),
     })
 }
 

@@ -14,6 +14,7 @@ use super::{
     cluster::Cluster,
     inside::{addresses, compare, netns_of, ping, run_in},
     install,
+    shell::run,
     steps::status_of,
 };
 
@@ -68,6 +69,8 @@ async fn there_and_back(cluster: &mut Cluster, older: &Path, tally: &mut Tally) 
     let kept = [first, made];
     replace_all(cluster, older, "rolled-back", &kept, tally).await?;
     cluster.delete_pods(&["newer", "older"]).await?;
+    // What the older build knows nothing of, the next one that does takes away.
+    run(&format!("{NEWER}/fairlead"), &["gc"])?;
     cluster.before.returns().await
 }
 
