@@ -6,18 +6,11 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 
+use super::link::ifla;
 use super::{LinkRef, Request, Route};
 use crate::mac::Mac;
 use crate::netlink::NetlinkError;
 use crate::netns::Netns;
-
-/// Kernel `include/uapi/linux/if_link.h`.
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_AF_SPEC: u16 = 26;
-const AF_INET: u16 = 2;
-const IFLA_INET_CONF: u16 = 1;
-/// Kernel `include/uapi/linux/ip.h`, `IPV4_DEVCONF_ARP_NOTIFY`.
-const ARP_NOTIFY: u16 = 22;
 
 /// What shall be different about a link. Only what is given is sent, all of it in one message.
 ///
@@ -117,14 +110,14 @@ impl<'fd> LinkChange<'fd> {
 /// netlink-packet-route ends an alias with a NUL, which the kernel would take for a part of it, and an empty alias for
 /// one of one byte instead of none.
 fn alias(text: &str) -> LinkAttribute {
-    LinkAttribute::Other(DefaultNla::new(IFLA_IFALIAS, text.as_bytes().to_vec()))
+    LinkAttribute::Other(DefaultNla::new(ifla::IFALIAS, text.as_bytes().to_vec()))
 }
 
 /// A setting of the link for IPv4. netlink-packet-route leaves out the ones that are 0, and so could switch none off.
 fn arp_notify(on: bool) -> LinkAttribute {
-    let setting = DefaultNla::new(ARP_NOTIFY, u32::from(on).to_ne_bytes().to_vec());
-    let ipv4 = nest(IFLA_INET_CONF, &setting);
-    LinkAttribute::Other(nest(IFLA_AF_SPEC, &nest(AF_INET, &ipv4)))
+    let setting = DefaultNla::new(ifla::ARP_NOTIFY, u32::from(on).to_ne_bytes().to_vec());
+    let ipv4 = nest(ifla::INET_CONF, &setting);
+    LinkAttribute::Other(nest(ifla::AF_SPEC, &nest(ifla::AF_INET, &ipv4)))
 }
 
 fn nest(kind: u16, inner: &DefaultNla) -> DefaultNla {

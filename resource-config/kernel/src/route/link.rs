@@ -19,7 +19,7 @@ pub(super) const HEADER: usize = 16;
 const LONGEST_NAME: usize = 15;
 
 /// Kernel `include/uapi/linux/if_link.h`.
-mod ifla {
+pub(super) mod ifla {
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const IFNAME: u16 = 3;
     pub(super) const MTU: u16 = 4;
@@ -28,8 +28,8 @@ mod ifla {
     pub(super) const TXQLEN: u16 = 13;
     pub(super) const OPERSTATE: u16 = 16;
     pub(super) const LINKINFO: u16 = 18;
-    pub(super) const IFALIAS: u16 = 20;
-    pub(super) const AF_SPEC: u16 = 26;
+    pub(in crate::route) const IFALIAS: u16 = 20;
+    pub(in crate::route) const AF_SPEC: u16 = 26;
     pub(super) const GROUP: u16 = 27;
     pub(super) const CARRIER: u16 = 33;
     pub(super) const PHYS_SWITCH_ID: u16 = 36;
@@ -50,10 +50,10 @@ mod ifla {
     pub(super) const INFO_SLAVE_DATA: u16 = 5;
     pub(super) const BR_VLAN_FILTERING: u16 = 7;
     /// In `AF_SPEC`, of the family `AF_INET` (2): every setting of the link for IPv4, 32 bits each (`IFLA_INET_CONF`).
-    pub(super) const AF_INET: u16 = 2;
-    pub(super) const INET_CONF: u16 = 1;
-    /// Place of `arp_notify` there, from 0 (kernel `include/uapi/linux/ip.h`).
-    pub(super) const ARP_NOTIFY: usize = 21;
+    pub(in crate::route) const AF_INET: u16 = 2;
+    pub(in crate::route) const INET_CONF: u16 = 1;
+    /// `arp_notify` among them, from 1 (kernel `include/uapi/linux/ip.h`).
+    pub(in crate::route) const ARP_NOTIFY: u16 = 22;
 }
 
 /// A link as the kernel reports it.
@@ -237,7 +237,7 @@ impl Link {
             ifla::LINKINFO => self.take_info(value),
             ifla::AF_SPEC => {
                 let ipv4 = nested(value, ifla::AF_INET).and_then(|ipv4| nested(ipv4, ifla::INET_CONF));
-                let setting = ipv4.and_then(|ipv4| u32_at(ipv4, ifla::ARP_NOTIFY));
+                let setting = ipv4.and_then(|ipv4| u32_at(ipv4, usize::from(ifla::ARP_NOTIFY) - 1));
                 self.arp_notify = setting.is_some_and(|setting| setting != 0);
             }
             ifla::PHYS_SWITCH_ID => {
