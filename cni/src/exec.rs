@@ -12,9 +12,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::protocol::{
-    env::Verb,
-    error::{CniError, code},
+use crate::{
+    config::Fields,
+    protocol::{
+        env::Verb,
+        error::{CniError, code},
+    },
 };
 
 /// Set for everything that we execute, so that a configuration that leads back to us ends at once instead of forking for ever.
@@ -63,6 +66,20 @@ pub fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
 /// The plugin's own error, led by its name and the verb; code 5 when it could not be run, 6 when it printed no JSON.
 pub fn run(binary: &Path, verb: Verb, env: &PluginEnv, stdin: &Value) -> Result<Option<Value>, CniError> {
     run_as(binary, binary, verb, env, stdin)
+}
+
+/// Runs a plugin for a verb that is about no attachment (GC, STATUS). One that speaks the verb's version and does not have the verb
+/// has nothing to say to it.
+///
+/// # Errors
+/// As [`run`].
+pub fn tell(binary: &Path, verb: Verb, path: String, config: Fields) -> Result<(), CniError> {
+    let (container_id, netns, interface, args) = Default::default();
+    let env = PluginEnv { container_id, netns, interface, args, path };
+    match run(binary, verb, &env, &Value::Object(config.0)) {
+        Err(error) if error.code == code::INVALID_ENVIRONMENT => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 /// Runs this program as the plugin of that name.

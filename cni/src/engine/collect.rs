@@ -15,14 +15,9 @@ use super::{
 use crate::{
     config::Fields,
     drivers::Work,
-    exec::{PluginEnv, run},
+    exec::tell,
     lock::Lock,
-    protocol::{
-        env::Verb,
-        error::{CniError, code},
-        gc::AttachmentId,
-        version,
-    },
+    protocol::{env::Verb, error::CniError, gc::AttachmentId, version},
     record::{IpamHolder, Record},
 };
 
@@ -118,16 +113,5 @@ pub fn forward(
     // The specification's key, and the one that the reference library had.
     config.set("cni.dev/valid-attachments", json!(list));
     config.set("cni.dev/attachments", json!(list));
-    let env = PluginEnv {
-        container_id: String::new(),
-        netns: String::new(),
-        interface: String::new(),
-        args: String::new(),
-        path,
-    };
-    match run(binary, Verb::Gc, &env, &Value::Object(config.0)) {
-        // It does not have the verb although it speaks the version; there is nothing to be let go of, then.
-        Err(error) if error.code == code::INVALID_ENVIRONMENT => Ok(()),
-        done => done.map(drop),
-    }
+    tell(binary, Verb::Gc, path, config)
 }

@@ -6,13 +6,12 @@ use nix::{
     errno::Errno,
     unistd::{AccessFlags, access},
 };
-use serde_json::Value;
 
 use super::{config::MetaConfig, primary, readiness};
 use crate::{
     config::Injection,
     drivers::takes,
-    exec::{PluginEnv, find, run},
+    exec::{find, tell},
     protocol::{
         env::{Call, Verb},
         error::{CniError, code},
@@ -35,13 +34,6 @@ fn primary_network(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
         return Ok(());
     }
     let network = primary::load(config)?;
-    let env = PluginEnv {
-        container_id: String::new(),
-        netns: String::new(),
-        interface: String::new(),
-        args: String::new(),
-        path: call.path_text(),
-    };
     let injection = Injection { capability_args: config.runtime_config.clone(), ..Injection::default() };
     for plugin in &network.plugins {
         let fields = injection.apply(&network, plugin)?;
@@ -53,11 +45,7 @@ fn primary_network(call: &Call, config: &MetaConfig) -> Result<(), CniError> {
         if version::allows(network.version, Verb::Status).is_err() {
             continue;
         }
-        match run(&binary, Verb::Status, &env, &Value::Object(fields.0)) {
-            // It does not have the verb although it speaks the version.
-            Err(error) if error.code == code::INVALID_ENVIRONMENT => {}
-            answered => answered.map(drop).map_err(label)?,
-        }
+        tell(&binary, Verb::Status, call.path_text(), fields).map_err(label)?;
     }
     Ok(())
 }
