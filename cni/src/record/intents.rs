@@ -13,7 +13,7 @@ use std::{
 use fairlead_kernel::NetnsId;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, failed};
+use super::{Store, failed, names, remove};
 use crate::{config::Fields, ipam::Kind, protocol::error::CniError};
 
 /// What one ADD is about to make.
@@ -79,21 +79,11 @@ impl Store {
     /// # Errors
     /// Code 5, naming the file.
     pub fn forget_intents(&self, container_id: &str) -> Result<(), CniError> {
-        let file = self.intents.join(container_id);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &file, &error)),
-            _ => Ok(()),
-        }
+        remove(&self.intents.join(container_id))
     }
 
     /// Container IDs of all sandboxes that something was intended for.
     pub(super) fn intended(&self) -> Result<Vec<String>, CniError> {
-        match fs::read_dir(&self.intents) {
-            Ok(entries) => {
-                Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(failed("read", &self.intents, &error)),
-        }
+        names(&self.intents)
     }
 }

@@ -203,11 +203,7 @@ impl Store {
     /// # Errors
     /// Code 5, naming the file.
     pub fn remove(&self, record: &Record) -> Result<(), CniError> {
-        let file = self.file(&record.key());
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &file, &error)),
-            _ => Ok(()),
-        }
+        remove(&self.file(&record.key()))
     }
 
     /// The record as it is on disk now, if it still is.
@@ -261,13 +257,7 @@ impl Store {
     /// # Errors
     /// Code 5 when it cannot be read.
     pub fn take(&self, key: &Key) -> Result<Option<Record>, CniError> {
-        let left = temporary(&self.file(key));
-        match fs::remove_file(&left) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("remove", &left, &error));
-            }
-            _ => {}
-        }
+        remove(&temporary(&self.file(key)))?;
         match self.get(key) {
             Err(error) if error.code == code::DECODING => set_aside(&self.file(key), &error).map(|()| None),
             other => other,
@@ -309,20 +299,30 @@ impl Store {
 
     /// Paths of the files whose name starts and ends so.
     fn files(&self, start: &str, end: &str) -> Result<Vec<PathBuf>, CniError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("read", &self.dir, &error)),
-        };
-        let mut files = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(|error| failed("read", &self.dir, &error))?.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(start) && name.ends_with(end) {
-                files.push(self.dir.join(&*name));
-            }
-        }
-        Ok(files)
+        let mut names = names(&self.dir)?;
+        names.retain(|name| name.starts_with(start) && name.ends_with(end));
+        Ok(names.into_iter().map(|name| self.dir.join(name)).collect())
+    }
+}
+
+/// Names of what is in a folder, in no particular order; none where there is no folder.
+fn names(dir: &Path) -> Result<Vec<String>, CniError> {
+    let failed = |error: io::Error| failed("read", dir, &error);
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(failed)
+    };
+    entries.map(name).collect()
+}
+
+/// Removes a file, if it is there.
+fn remove(file: &Path) -> Result<(), CniError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", file, &error)),
+        _ => Ok(()),
     }
 }
 

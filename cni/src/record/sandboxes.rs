@@ -13,7 +13,7 @@ use std::{
 
 use fairlead_kernel::NetnsId;
 
-use super::{Record, SCHEMA, Store, failed, write_file};
+use super::{Record, SCHEMA, Store, failed, names, remove, write_file};
 use crate::protocol::error::CniError;
 
 /// The file that tells in which boot every record was noted; it is there only while there are records. No container ID starts
@@ -58,17 +58,13 @@ impl Store {
         if !self.files(&format!("{container_id}-"), ".json")?.is_empty() {
             return Ok(());
         }
-        let remove = |file: PathBuf| match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &file, &error)),
-            _ => Ok(()),
-        };
-        remove(self.sandboxes.join(container_id))?;
+        remove(&self.sandboxes.join(container_id))?;
         let Ok(entries) = fs::read_dir(&self.sandboxes) else { return Ok(()) };
         let left: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         // Besides [`COMPLETE`] there is what a call left that was killed while it wrote that. Should another sandbox come right
         // now, everything is only noted once more.
         if left.iter().all(|name| name.as_encoded_bytes().starts_with(b".")) {
-            left.iter().try_for_each(|name| remove(self.sandboxes.join(name)))?;
+            left.iter().try_for_each(|name| remove(&self.sandboxes.join(name)))?;
         }
         Ok(())
     }
@@ -79,19 +75,11 @@ impl Store {
     /// Code 5 when the folder cannot be read.
     pub fn perhaps_dead(&self, boot_id: &str) -> Result<BTreeSet<String>, CniError> {
         self.complete(boot_id)?;
-        let entries = match fs::read_dir(&self.sandboxes) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            Err(error) => return Err(failed("read", &self.sandboxes, &error)),
+        let is_dead = |name: &String| {
+            let text = fs::read_link(self.sandboxes.join(name));
+            text.is_ok_and(|text| !is_there(&text.to_string_lossy(), boot_id))
         };
-        let mut dead = BTreeSet::new();
-        for entry in entries.flatten() {
-            let Ok(text) = fs::read_link(entry.path()) else { continue };
-            if !is_there(&text.to_string_lossy(), boot_id) {
-                dead.insert(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        Ok(dead)
+        Ok(names(&self.sandboxes)?.into_iter().filter(is_dead).collect())
     }
 
     /// Container IDs of noted sandboxes that have no record: a call was killed before it wrote one. And of those that only something
