@@ -4,6 +4,7 @@
 //! `<cniDir>/results`, one file for each attachment with the exact configuration, arguments and result. Without Multus the
 //! runtime's own library has such a cache in `<cacheDir>/results`. The notes go only when everything is undone.
 
+mod noted;
 mod survey;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{
     say::say,
 };
 
+pub(super) use self::noted::{Noted, noted};
 pub use self::survey::{Attachment as NotedAttachment, Sandbox as NotedSandbox, survey};
 
 /// Where Multus leaves device-information files of attachments.
@@ -81,7 +83,7 @@ impl Inherited {
             if kinds().any(|kind| multus::NAMES.contains(&kind)) {
                 // Nobody will ask Multus for a DEL any more.
                 found.files.push(cache.file);
-            } else if !is_multus && kinds().all(|kind| kind != TYPE) {
+            } else if !is_multus && !is_ours(&network) {
                 found.take(cache, network);
             }
         }
@@ -313,6 +315,11 @@ fn requested_args(item: &Fields) -> Result<CniArgs, CniError> {
     Ok(args)
 }
 
+/// Whether a network was the runtime's name for all that we make.
+fn is_ours(network: &NetworkConfig) -> bool {
+    network.plugins.iter().any(|plugin| plugin.kind == TYPE)
+}
+
 /// One entry of the reference library's cache.
 pub(super) struct Cache {
     file: PathBuf,
@@ -400,24 +407,10 @@ fn caches(dir: &Path, call: &Call) -> Result<Vec<Cache>, CniError> {
     Ok(found.filter(|(_, container)| *container == call.container_id).map(|(cache, _)| cache).collect())
 }
 
-/// Every entry that tells whose it is, with its sandbox.
-pub(super) fn all_caches(dir: &Path) -> Result<Vec<(Cache, String)>, CniError> {
-    let mut found = read_caches(dir, "")?;
-    found.retain(|(_, container)| !container.is_empty());
-    Ok(found)
-}
-
 /// Those whose file's name has this part.
 fn read_caches(dir: &Path, part: &str) -> Result<Vec<(Cache, String)>, CniError> {
-    let dir = dir.join("results");
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("read", &dir, &error)),
-    };
-    let files = entries
-        .flatten()
-        .map(|entry| entry.path())
+    let files = noted::entries(&dir.join("results"))?
+        .into_iter()
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
     Ok(files.filter_map(Cache::read).collect())
 }

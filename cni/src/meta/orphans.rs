@@ -2,8 +2,7 @@
 //! plugins reserved stays reserved.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
@@ -12,14 +11,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    config::{MetaConfig, TYPE},
-    inherited::{Cache, Inherited, all_caches, failed},
+    config::MetaConfig,
+    inherited::{Inherited, Noted, noted},
 };
 use crate::{
     agent_protocol::PodRef,
     engine::{Engine, join, undo_upstream},
     protocol::{
-        env::{Call, CniArgs, Verb, check_identifier},
+        env::{Call, CniArgs, Verb},
         error::CniError,
     },
 };
@@ -92,64 +91,23 @@ impl std::fmt::Display for Orphan {
     }
 }
 
-/// What is noted of one sandbox.
-#[derive(Default)]
-struct Noted {
-    /// By Multus.
-    multus: Vec<Cache>,
-    /// By the runtime's library.
-    runtime: Vec<Cache>,
-}
-
 /// Every sandbox that others noted, except those that live and those that we have records of.
 ///
 /// # Errors
 /// When a folder cannot be read.
 pub fn find(folders: &Folders, engine: &Engine) -> Result<Vec<Orphan>, CniError> {
     let ours: BTreeSet<String> = engine.store.all()?.into_iter().map(|record| record.container_id).collect();
-    let mut noted = noted(folders)?;
+    let mut noted = noted(&folders.multus, &folders.runtime)?;
     noted.retain(|container_id, _| !ours.contains(container_id));
     // A runtime that keeps its notes elsewhere has none here.
     let is_told = folders.runtime.join("results").is_dir();
     Ok(noted.into_iter().filter_map(|(id, noted)| orphan(id, noted, is_told)).collect())
 }
 
-fn noted(folders: &Folders) -> Result<BTreeMap<String, Noted>, CniError> {
-    let mut all: BTreeMap<String, Noted> = BTreeMap::new();
-    for container_id in multus_lists(&folders.multus)? {
-        all.entry(container_id).or_default();
-    }
-    for (cache, container_id) in all_caches(&folders.multus)? {
-        all.entry(container_id).or_default().multus.push(cache);
-    }
-    for (cache, container_id) in all_caches(&folders.runtime)? {
-        // What we made is undone by our records, whether the runtime still calls us for it or, since another configuration came
-        // before ours, keeps this note for good.
-        if cache.network().is_some_and(|network| network.plugins.iter().all(|plugin| plugin.kind == TYPE)) {
-            continue;
-        }
-        all.entry(container_id).or_default().runtime.push(cache);
-    }
-    all.retain(|container_id, _| check_identifier("container ID", container_id).is_ok());
-    Ok(all)
-}
-
-/// The sandboxes that Multus has a list of.
-fn multus_lists(dir: &Path) -> Result<Vec<String>, CniError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("read", dir, &error)),
-    };
-    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
-    Ok(files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-}
-
 /// `None` for a sandbox that lives, or may.
 fn orphan(container_id: String, mut noted: Noted, is_told: bool) -> Option<Orphan> {
     noted.multus.sort_by_key(|cache| cache.made);
-    let caches = || noted.multus.iter().chain(&noted.runtime);
-    let paths: Vec<&Path> = caches().filter_map(|cache| cache.netns.as_deref()).collect();
+    let paths: Vec<&Path> = noted.caches().filter_map(|cache| cache.netns.as_deref()).collect();
     // One that cannot be examined may live.
     if paths.iter().any(|path| !Netns::open(path).is_err_and(|error| error.is_gone())) {
         return None;
@@ -161,12 +119,12 @@ fn orphan(container_id: String, mut noted: Noted, is_told: bool) -> Option<Orpha
         (_, false) => Standing::Known,
         _ => Standing::Unclear,
     };
-    let arg = |key: &str| caches().find_map(|cache| cache.args.get(key)).unwrap_or_default().to_owned();
+    let arg = |key: &str| noted.caches().find_map(|cache| cache.args.get(key)).unwrap_or_default().to_owned();
     let pod =
         PodRef { namespace: arg("K8S_POD_NAMESPACE"), name: arg("K8S_POD_NAME"), uid: arg("K8S_POD_UID") };
-    let attachments = caches().filter_map(|cache| Some((cache.network()?.name, &cache.interface)));
+    let attachments = noted.caches().filter_map(|cache| Some((cache.network()?.name, &cache.interface)));
     let attachments = attachments.map(|(network, interface)| format!("{network} ({interface})")).collect();
-    let interface = caches().map(|cache| cache.interface.clone()).find(|name| !name.is_empty());
+    let interface = noted.caches().map(|cache| cache.interface.clone()).find(|name| !name.is_empty());
     Some(Orphan {
         container_id,
         pod,

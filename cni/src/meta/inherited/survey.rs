@@ -1,15 +1,9 @@
 //! What others have noted of the pods that they made, for whoever is about to take over: nothing is undone here.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
-
-use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 use super::{
-    Call, CniArgs, CniError, Inherited, MetaConfig, NetworkConfig, Plugin, TYPE, Verb, failed, find,
+    Call, CniArgs, CniError, Inherited, MetaConfig, NetworkConfig, Noted, Plugin, TYPE, Verb, find, noted,
 };
 
 /// A sandbox that somebody else made.
@@ -46,41 +40,12 @@ pub struct Attachment {
 /// # Errors
 /// When a folder cannot be read.
 pub fn survey(config: &MetaConfig, path: &[PathBuf], interface: &str) -> Result<Vec<Sandbox>, CniError> {
-    let found = noted(config)?;
-    Ok(found.into_iter().filter_map(|(id, netns)| sandbox(id, netns, config, path, interface)).collect())
-}
-
-/// The IDs of all sandboxes that are noted, each with its namespace.
-fn noted(config: &MetaConfig) -> Result<BTreeMap<String, Option<PathBuf>>, CniError> {
-    let mut found = BTreeMap::new();
-    for file in files(&config.cni_dir)? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // What an editor or an administrator left beside them.
-        if !name.starts_with('.') {
-            found.insert(name, None);
-        }
-    }
-    for dir in [&config.cni_dir, &config.cache_dir] {
-        for file in files(&dir.join("results"))? {
-            let Ok(entry) = fs::read(&file) else { continue };
-            let entry: Value = serde_json::from_slice(&entry).unwrap_or_default();
-            let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
-            if let Some(id) = text("containerId") {
-                let netns: &mut Option<PathBuf> = found.entry(id.to_owned()).or_default();
-                *netns = netns.take().or(text("netns").map(PathBuf::from));
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn files(dir: &Path) -> Result<Vec<PathBuf>, CniError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("read", dir, &error)),
+    let found = noted(&config.cni_dir, &config.cache_dir)?.into_iter();
+    let sandbox = |(id, noted): (String, Noted)| {
+        let netns = noted.caches().find_map(|cache| cache.netns.clone());
+        sandbox(id, netns, config, path, interface)
     };
-    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect())
+    Ok(found.filter_map(sandbox).collect())
 }
 
 /// None for a sandbox of which there is nothing to undo: a loopback, or one of ours.
@@ -143,8 +108,10 @@ fn attachment(network: &NetworkConfig, interface: &str, path: &[PathBuf]) -> Att
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use base64::{Engine as _, prelude::BASE64_STANDARD};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
