@@ -7,6 +7,7 @@ use fairlead_cni::{
     config::NetworkConfig,
     drivers::{Pass, takes},
     exec::find,
+    networks::nad::{Configuration, NadError, NetworkAttachmentDefinition},
 };
 use serde_json::Value;
 
@@ -33,14 +34,7 @@ pub(super) fn look(node: &Node<'_>) -> Result<Vec<Finding>, String> {
     Ok(findings)
 }
 
-struct Definition {
-    name: String,
-    short: String,
-    config: String,
-    resource: Option<String>,
-}
-
-fn definitions(file: &Path) -> Result<Vec<Definition>, String> {
+fn definitions(file: &Path) -> Result<Vec<NetworkAttachmentDefinition>, String> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| format!("--networks {shown}: {error}"))?;
     let document: Value = serde_json::from_str(&text)
@@ -50,34 +44,31 @@ fn definitions(file: &Path) -> Result<Vec<Definition>, String> {
         None => vec![document],
     };
     let definition = |item: &Value| {
-        let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let kind = text("/kind").unwrap_or_default();
-        let name = text("/metadata/name").filter(|_| kind == "NetworkAttachmentDefinition");
-        let short = name.ok_or_else(|| {
-            format!("--networks {shown} has a {kind:?} that is no NetworkAttachmentDefinition")
-        })?;
-        Ok(Definition {
-            name: format!("{}/{short}", text("/metadata/namespace").unwrap_or_else(|| "default".into())),
-            config: text("/spec/config").unwrap_or_default(),
-            resource: text("/metadata/annotations/k8s.v1.cni.cncf.io~1resourceName"),
-            short,
-        })
+        let kind = item["kind"].as_str().unwrap_or_default();
+        if kind != "NetworkAttachmentDefinition" || item["metadata"]["name"].is_null() {
+            return Err(format!("--networks {shown} has a {kind:?} that is no NetworkAttachmentDefinition"));
+        }
+        NetworkAttachmentDefinition::read(item).map_err(|error| format!("--networks {shown}: {error}"))
     };
     items.iter().map(definition).collect()
 }
 
-fn judge(definition: &Definition, node: &Node<'_>, path: &[PathBuf]) -> Finding {
-    let Definition { name, short, config, resource } = definition;
-    if config.trim().is_empty() {
-        let text = format!(
-            "{name}: has no configuration: it is read from {} by its name",
-            node.section.conf_dir.display()
-        );
-        return Finding::info(ID, text);
-    }
-    let network = match parsed(config, short) {
+fn judge(definition: &NetworkAttachmentDefinition, node: &Node<'_>, path: &[PathBuf]) -> Finding {
+    let network = match definition.configuration() {
+        Ok(Configuration::OnDisk(_)) => {
+            let text = format!(
+                "{definition}: has no configuration: it is read from {} by its name",
+                node.section.conf_dir.display()
+            );
+            return Finding::info(ID, text);
+        }
+        Ok(Configuration::Text(text)) => NetworkConfig::parse(&text).map_err(|error| error.to_string()),
+        Err(NadError::Json { source, .. }) => Err(format!("its configuration is no JSON object: {source}")),
+        Err(error) => Err(error.to_string()),
+    };
+    let network = match network {
         Ok(network) => network,
-        Err(error) => return Finding::error(ID, format!("{name}: {error}"), "correct its spec.config"),
+        Err(error) => return Finding::error(ID, format!("{definition}: {error}"), "correct its spec.config"),
     };
     let (mut parts, mut wrong) = (Vec::new(), Vec::new());
     for plugin in &network.plugins {
@@ -106,13 +97,17 @@ fn judge(definition: &Definition, node: &Node<'_>, path: &[PathBuf]) -> Finding 
             }
         }
     }
-    let resource = resource.as_ref().map(|resource| format!(", a device of {resource}")).unwrap_or_default();
-    let text = format!("{name}: {}{resource}", parts.join(", "));
+    let resource = definition
+        .resource_name
+        .as_ref()
+        .map(|resource| format!(", a device of {resource}"))
+        .unwrap_or_default();
+    let text = format!("{definition}: {}{resource}", parts.join(", "));
     match wrong.is_empty() {
         true => Finding::info(ID, text),
         false => Finding::error(
             ID,
-            format!("{name}: {}", wrong.join("; ")),
+            format!("{definition}: {}", wrong.join("; ")),
             "install the plugin, or change the network",
         ),
     }
@@ -129,14 +124,4 @@ fn addresses(kind: &str, path: &[PathBuf], parts: &mut Vec<String>) -> Option<St
         Err(error) => return Some(error.to_string()),
     }
     None
-}
-
-/// The configuration, with the definition's name where it has none.
-fn parsed(config: &str, name: &str) -> Result<NetworkConfig, String> {
-    let mut fields: fairlead_cni::config::Fields = serde_json::from_str(config)
-        .map_err(|error| format!("its configuration is no JSON object: {error}"))?;
-    if fields.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
-        fields.set("name", name.into());
-    }
-    NetworkConfig::parse(&Value::Object(fields.0).to_string()).map_err(|error| error.to_string())
 }
