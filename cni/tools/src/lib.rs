@@ -6,6 +6,7 @@ pub mod finding;
 pub mod history;
 pub mod migrate;
 pub mod output;
+pub mod places;
 pub mod redact;
 pub mod root;
 pub mod time;

@@ -6,6 +6,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use fairlead_resource_config::inventory::Scanner;
+
 /// More links than any path leads through.
 const LINKS: usize = 40;
 
@@ -48,6 +50,14 @@ impl Root {
             }
         }
         self.0.join(here)
+    }
+
+    /// What reads the node's devices; of another root's node only what its files tell.
+    pub fn scanner(&self) -> Scanner {
+        match self.is_own() {
+            true => Scanner::system(),
+            false => Scanner::sysfs(self.path("/sys")).with_proc(&self.path("/proc")),
+        }
     }
 
     /// The text of a file of the node.

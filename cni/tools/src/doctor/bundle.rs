@@ -17,7 +17,7 @@ use fairlead_cni::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Node, devices};
-use crate::{finding::Report, redact, time};
+use crate::{finding::Report, places::CHECKPOINT, redact, time};
 
 /// Bytes of one file; of a log its end counts.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -126,7 +126,7 @@ impl<'a> Bundle<'a> {
         self.folder(&state.join("attachments"), |name| name.ends_with(".json") || name.ends_with(".broken"))?;
         self.folder(&state.join("provision"), |name| name.ends_with(".json"))?;
         self.folder(&state.join(history::FOLDER), |_| true)?;
-        self.file(&node.kubelet_root.join("device-plugins/kubelet_internal_checkpoint"))?;
+        self.file(&node.kubelet_root.join(CHECKPOINT))?;
         for path in [found.pools.path(), found.policy_path()].into_iter().flatten() {
             self.file(path)?;
         }

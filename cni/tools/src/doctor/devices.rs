@@ -6,7 +6,7 @@ use fairlead_resource_config::{
     SysRoot,
     config::{self, Config},
     error_text,
-    inventory::{Inventory, Scanner},
+    inventory::Inventory,
     pools,
     provision::{
         self, Folders, NodeState, Plan, Request, RunningSystem, UsageSources,
@@ -16,14 +16,12 @@ use fairlead_resource_config::{
 use serde_json::Value;
 
 use super::Node;
-use crate::finding::Finding;
+use crate::{finding::Finding, places::config_maps};
 
 /// Where the device plugin reads its pools unless told otherwise; on the host that is seldom there.
 const POOLS: &str = "/etc/pcidp/config.json";
 /// Where the systemd unit has the policy.
 const POLICY: &str = "/etc/fairlead/provision.yaml";
-/// Where kubelet puts ConfigMaps of pods.
-const CONFIG_MAPS: &str = "volumes/kubernetes.io~configmap";
 
 /// A file that was looked for.
 #[derive(Clone, Debug)]
@@ -60,7 +58,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn gather(node: &Node) -> Self {
-        let inventory = scanner(node).scan().map_err(|error| error_text(&error));
+        let inventory = node.root.scanner().scan().map_err(|error| error_text(&error));
         let pools = read(node, node.pools.as_ref(), POOLS, "config.json", |path| {
             config::load(path, &node.resource_prefix)
                 .map(|loaded| loaded.config)
@@ -98,14 +96,6 @@ impl Facts {
     }
 }
 
-/// Of another root's node only what its files tell.
-fn scanner(node: &Node) -> Scanner {
-    match node.root.is_own() {
-        true => Scanner::system(),
-        false => Scanner::sysfs(node.root.path("/sys")).with_proc(&node.root.path("/proc")),
-    }
-}
-
 /// Reads the file that was named, else the one at its usual place, else the one that kubelet made of a pod's ConfigMap.
 fn read<T>(
     node: &Node,
@@ -124,17 +114,10 @@ fn read<T>(
     if node.root.exists(usual) {
         return take(usual.into());
     }
-    let pods = node.kubelet_root.join("pods");
-    for pod in node.root.names(&pods) {
-        let maps = pods.join(pod).join(CONFIG_MAPS);
-        for map in node.root.names(&maps) {
-            let path = maps.join(map).join(name);
-            // Others have files of these names, too.
-            if node.root.exists(&path)
-                && let Ok(value) = read(&node.root.path(&path))
-            {
-                return Given::Read(path, value);
-            }
+    for path in config_maps(&node.root, &node.kubelet_root, name) {
+        // Others have files of these names, too.
+        if let Ok(value) = read(&node.root.path(&path)) {
+            return Given::Read(path, value);
         }
     }
     Given::Nowhere
@@ -318,7 +301,8 @@ mod tests {
         {"resourceName":"dpdk","selectors":{"drivers":["vfio-pci"]}}]}"#;
 
     fn facts(tree: &SysfsTree, policy: &str) -> Facts {
-        let inventory = Scanner::sysfs(tree.root().path()).scan().unwrap();
+        let inventory =
+            fairlead_resource_config::inventory::Scanner::sysfs(tree.root().path()).scan().unwrap();
         let config = config::parse(POOLS_TEXT, Path::new("pools"), config::DEFAULT_PREFIX).unwrap().config;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, policy).unwrap();

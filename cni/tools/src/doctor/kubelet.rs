@@ -1,12 +1,19 @@
 //! kubelet's sockets, and whether it knows the pools with their devices.
 
-use std::{collections::BTreeMap, io, os::unix::net::UnixStream, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+};
 
 use fairlead_resource_config::{config::Config, inventory::Inventory, pools};
-use serde_json::Value;
 
 use super::Node;
-use crate::finding::Finding;
+use crate::{
+    finding::Finding,
+    places::{checkpoint, registered},
+};
 
 /// What became of a try to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +24,7 @@ enum Socket {
 }
 
 /// Devices by resource.
-type Devices = BTreeMap<String, Vec<String>>;
+type Devices = BTreeMap<String, BTreeSet<String>>;
 
 /// What kubelet has and knows.
 #[derive(Clone, Debug)]
@@ -62,27 +69,12 @@ impl Facts {
         Self {
             sockets: sockets.into_iter().map(|path| (path.clone(), connect(&path))).collect(),
             plugins: ours.iter().flat_map(BTreeMap::keys).map(plugin).collect(),
-            registered: registered(node),
+            registered: checkpoint(&node.root, &node.kubelet_root)
+                .map(|checkpoint| registered(&checkpoint).unwrap_or_default()),
             folder: plugins_folder,
             ours,
         }
     }
-}
-
-/// The devices that kubelet has by its checkpoint.
-fn registered(node: &Node) -> Result<Devices, String> {
-    let path = node.kubelet_root.join("device-plugins/kubelet_internal_checkpoint");
-    let text = node.root.read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let document: Value =
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let resources = document.pointer("/Data/RegisteredDevices").and_then(Value::as_object);
-    let list = |ids: &Value| {
-        let mut ids: Vec<String> =
-            ids.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-        ids.sort();
-        ids
-    };
-    Ok(resources.into_iter().flatten().map(|(resource, ids)| (resource.clone(), list(ids))).collect())
 }
 
 /// Says what of it keeps devices from pods.
@@ -143,7 +135,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-fn registration(resource: &str, ours: &[String], kubelets: Option<&Vec<String>>) -> Finding {
+fn registration(resource: &str, ours: &BTreeSet<String>, kubelets: Option<&BTreeSet<String>>) -> Finding {
     let id = "kubelet.registration";
     let Some(kubelets) = kubelets else {
         return match ours.is_empty() {
@@ -155,9 +147,9 @@ fn registration(resource: &str, ours: &[String], kubelets: Option<&Vec<String>>)
             ),
         };
     };
-    let missing: Vec<&str> = ours.iter().filter(|one| !kubelets.contains(one)).map(String::as_str).collect();
+    let missing: Vec<&str> = ours.difference(kubelets).map(String::as_str).collect();
     // What a pod has stays listed when it is in no pool any more.
-    let more: Vec<&str> = kubelets.iter().filter(|one| !ours.contains(one)).map(String::as_str).collect();
+    let more: Vec<&str> = kubelets.difference(ours).map(String::as_str).collect();
     match (missing.is_empty(), more.is_empty()) {
         (true, true) => Finding::ok(id, format!("kubelet has the {} devices of {resource}", ours.len())),
         (true, false) => Finding::info(

@@ -6,7 +6,7 @@ mod cni_files;
 pub(crate) mod devices;
 mod hardware;
 mod kubelet;
-mod node;
+pub(crate) mod node;
 mod programs;
 mod records;
 mod runtime;
@@ -107,7 +107,7 @@ mod tests {
         let container = &jobs[0]["spec"]["template"]["spec"]["containers"][0];
         let arguments = container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
         let options = Call::try_parse_from(arguments).unwrap().options;
-        assert!(options.all && options.node.root == std::path::Path::new("/host"));
+        assert!(options.all && options.node.places.root == std::path::Path::new("/host"));
     }
 
     #[test]

@@ -5,23 +5,14 @@ use std::path::{Path, PathBuf};
 use fairlead_cni::{config::NetworkConfig, install, meta::config::MetaConfig, protocol::error::CniError};
 use fairlead_resource_config::config::DEFAULT_PREFIX;
 
-use crate::root::Root;
+use crate::{places::Places, root::Root};
 
 /// Where things are on the node.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NodeOptions {
-    /// Where the node's root is: another folder in a container that has it mounted.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-    /// Folder of CNI plugins.
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
-    pub bin_dir: PathBuf,
-    /// Folder of CNI configurations.
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    pub conf_dir: PathBuf,
-    /// kubelet's root.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    pub kubelet_root: PathBuf,
+    /// Its folders.
+    #[command(flatten)]
+    pub places: Places,
     /// The device plugin's configuration of pools; without this /etc/pcidp/config.json, or that in a pod's ConfigMap.
     #[arg(long, value_name = "FILE")]
     pub pools: Option<PathBuf>,
@@ -59,13 +50,14 @@ const NO_OPTIONS: &str = r#"{"cniVersion":"1.0.0","name":"fairlead","type":"fair
 impl Node {
     /// By what was asked for, and what is configured on the node itself.
     pub fn new(options: &NodeOptions) -> Self {
-        let root = Root::new(&options.root);
-        let section = section(&root, &options.conf_dir).ok().flatten();
+        let places = &options.places;
+        let root = Root::new(&places.root);
+        let section = section(&root, &places.conf_dir).ok().flatten();
         Self {
             section: section.unwrap_or_else(defaults),
-            bin: options.bin_dir.clone(),
-            conf: options.conf_dir.clone(),
-            kubelet_root: options.kubelet_root.clone(),
+            bin: places.bin_dir.clone(),
+            conf: places.conf_dir.clone(),
+            kubelet_root: places.kubelet_root.clone(),
             pools: options.pools.clone(),
             resource_prefix: options.resource_prefix.clone(),
             policy: None,
@@ -76,7 +68,7 @@ impl Node {
 }
 
 #[allow(clippy::expect_used, reason = "a constant, which a test reads")]
-fn defaults() -> MetaConfig {
+pub(crate) fn defaults() -> MetaConfig {
     MetaConfig::parse(NO_OPTIONS).expect("no options are good options")
 }
 

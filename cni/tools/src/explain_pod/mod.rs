@@ -20,6 +20,7 @@ use crate::{
     doctor::{Node, NodeOptions, devices},
     finding::{Finding, Report, Severity},
     output::{self, Format},
+    places::{checkpoint, registered},
 };
 
 /// What `fairlead explain-pod` is asked.
@@ -98,9 +99,8 @@ fn text(one: &Explained) -> String {
 /// The node's devices: what the pools have, without what is handed out or not healthy.
 fn offers(node: &Node, found: &devices::Facts) -> Offers {
     let (config, inventory) = (found.pools.get()?, found.inventory.as_ref().ok()?);
-    let checkpoint = node.root.read(node.kubelet_root.join("device-plugins/kubelet_internal_checkpoint"));
-    let checkpoint: Value =
-        checkpoint.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let checkpoint = checkpoint(&node.root, &node.kubelet_root).unwrap_or_default();
+    let registered = registered(&checkpoint).unwrap_or_default();
     let mut holders = holders(&checkpoint);
     // They tell the pod's name.
     for record in Store::new(&node.root.path(&node.section.state_dir)).all().unwrap_or_default() {
@@ -109,10 +109,10 @@ fn offers(node: &Node, found: &devices::Facts) -> Offers {
     let pools = pools::assign(inventory, config).pools.into_iter();
     let offer = |pool: pools::Pool| {
         let resource = pool.resource.to_string();
-        let healthy = checkpoint["Data"]["RegisteredDevices"][&resource].as_array();
+        let healthy = registered.get(&resource);
         let device = |device: &pools::Device| {
             let id = device.id.to_string();
-            let is_listed = healthy.is_none_or(|healthy| healthy.iter().any(|one| *one == id.as_str()));
+            let is_listed = healthy.is_none_or(|healthy| healthy.contains(&id));
             let unlisted =
                 || (!is_listed).then(|| "kubelet does not have it, or holds it to be unhealthy".to_owned());
             Device {

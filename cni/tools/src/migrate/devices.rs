@@ -2,22 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use fairlead_resource_config::{
     config::{self, Config},
-    error_text,
-    inventory::Scanner,
-    pools,
+    error_text, pools,
 };
 use serde_json::Value;
 
 use super::Node;
-use crate::finding::Finding;
+use crate::{
+    finding::Finding,
+    places::{self, CHECKPOINT, config_maps},
+};
 
 const ID: &str = "migrate.devices";
-const CHECKPOINT: &str = "device-plugins/kubelet_internal_checkpoint";
 
 type Offered = BTreeMap<String, BTreeSet<String>>;
 
@@ -55,14 +55,8 @@ pub(super) fn look(node: &Node<'_>) -> Vec<Finding> {
 
 /// The file of a ConfigMap that kubelet has mounted for a pod, as it is for upstream's device plugin.
 fn mounted(node: &Node<'_>) -> Option<PathBuf> {
-    let pods = node.options.kubelet_root.join("pods");
-    let volumes = |pod: &String| pods.join(pod).join("volumes/kubernetes.io~configmap");
-    let mut files = Vec::new();
-    for folder in node.root.names(&pods).iter().map(volumes) {
-        let names = node.root.names(&folder).into_iter();
-        files.extend(names.map(|name| node.root.path(folder.join(name).join("config.json"))));
-    }
-    files.into_iter().find(|file| {
+    let files = config_maps(&node.root, &node.options.places.kubelet_root, "config.json");
+    files.into_iter().map(|file| node.root.path(file)).find(|file| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let document: Value = serde_json::from_str(&text).unwrap_or_default();
         document
@@ -73,25 +67,14 @@ fn mounted(node: &Node<'_>) -> Option<PathBuf> {
 
 /// What kubelet has registered.
 fn registered(node: &Node<'_>) -> Result<Offered, String> {
-    let file = node.options.kubelet_root.join(CHECKPOINT);
-    let text = node.root.read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let document: Value = serde_json::from_str(&text)
-        .map_err(|error| format!("{} is no checkpoint: {error}", file.display()))?;
-    let devices = document.pointer("/Data/RegisteredDevices").and_then(Value::as_object);
-    let devices = devices.ok_or_else(|| format!("{} tells no registered devices", file.display()))?;
-    let ids = |ids: &Value| {
-        ids.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
-    Ok(devices.iter().map(|(resource, value)| (resource.clone(), ids(value))).collect())
+    let kubelet_root = &node.options.places.kubelet_root;
+    places::registered(&places::checkpoint(&node.root, kubelet_root)?)
+        .ok_or_else(|| format!("{} tells no registered devices", kubelet_root.join(CHECKPOINT).display()))
 }
 
 /// What ours would offer.
 fn offered(node: &Node<'_>, config: &Config) -> Result<Offered, String> {
-    let scanner = match node.root.is_own() {
-        true => Scanner::system(),
-        false => Scanner::sysfs(node.root.path(Path::new("/sys"))),
-    };
-    let inventory = scanner.for_pools().scan().map_err(|error| error_text(&error))?;
+    let inventory = node.root.scanner().for_pools().scan().map_err(|error| error_text(&error))?;
     let assignment = pools::assign(&inventory, config);
     let ids = |pool: &pools::Pool| pool.devices.iter().map(|device| device.id.to_string()).collect();
     Ok(assignment.pools.iter().map(|pool| (pool.resource.to_string(), ids(pool))).collect())

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::{
     finding::{Finding, Severity},
     output::{self, Format},
+    places::Places,
     root::Root,
 };
 
@@ -29,18 +30,9 @@ pub struct Options {
     /// Look, and change nothing; there is nothing else that it does.
     #[arg(long, required = true)]
     pub check: bool,
-    /// Where the node's root is: another folder in a container that has it mounted.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
-    /// Folder of CNI plugins.
-    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
-    pub bin_dir: PathBuf,
-    /// Folder of CNI configurations.
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    pub conf_dir: PathBuf,
-    /// kubelet's root folder.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    pub kubelet_root: PathBuf,
+    /// Folders of the node.
+    #[command(flatten)]
+    pub places: Places,
     /// Configuration of Multus' daemon (thick): daemon-config.json of its ConfigMap.
     #[arg(long, value_name = "FILE")]
     pub multus_config: Option<PathBuf>,
@@ -121,7 +113,7 @@ struct Node<'a> {
 impl Node<'_> {
     /// Folders of plugins, as this process sees them.
     fn path(&self) -> Vec<PathBuf> {
-        let own = [self.root.path(&self.options.bin_dir)];
+        let own = [self.root.path(&self.options.places.bin_dir)];
         self.section.bin_dir.clone().into_iter().chain(own).collect()
     }
 }
@@ -141,7 +133,7 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
 /// # Errors
 /// When an option cannot be used.
 pub fn examine(options: &Options) -> Result<Check, String> {
-    let root = Root::new(&options.root);
+    let root = Root::new(&options.places.root);
     let mut check = Check::default();
     let files = multus::Files::gather(&root, options);
     check.findings.extend(files.judge());
@@ -171,9 +163,9 @@ fn seen(mut meta: MetaConfig, root: &Root) -> MetaConfig {
 fn placed(options: &Options, section: &str, conflist: &mut Option<Value>) -> Result<Vec<Finding>, String> {
     let text = |path: &PathBuf| path.display().to_string();
     let arguments = [
-        ("--root", text(&options.root)),
-        ("--bin-dir", text(&options.bin_dir)),
-        ("--conf-dir", text(&options.conf_dir)),
+        ("--root", text(&options.places.root)),
+        ("--bin-dir", text(&options.places.bin_dir)),
+        ("--conf-dir", text(&options.places.conf_dir)),
         ("--section", section.to_owned()),
         ("--replace", options.replace.clone()),
     ];

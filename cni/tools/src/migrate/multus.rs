@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use fairlead_cni::{
     config::{Fields, NetworkConfig},
     install,
-    meta::{config::MetaConfig, multus},
+    meta::{
+        config::{MetaConfig, TYPE},
+        multus,
+    },
     protocol::error::CniError,
 };
 use serde_json::{Map, Value, json};
 
 use super::Options;
-use crate::{finding::Finding, root::Root};
+use crate::{doctor::node::defaults, finding::Finding, root::Root};
 
 /// Keys that say the same in our section; their values are taken as they are.
 const SAME: [&str; 8] = [
@@ -49,29 +52,29 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn gather(root: &Root, options: &Options) -> Self {
-        let names = root.names(&options.conf_dir);
+        let (conf, bin) = (&options.places.conf_dir, &options.places.bin_dir);
         let daemon = options.multus_config.as_ref().map(|file| daemon(file));
-        let of_multus =
-            |name: &&String| kinds(root, &options.conf_dir.join(name)).iter().any(|kind| is_multus(kind));
-        let known = || names.iter().filter(|name| install::is_configuration(name));
-        let file = known().find(of_multus).map(|name| options.conf_dir.join(name));
-        let kubeconfig = options.conf_dir.join("multus.d/multus.kubeconfig");
-        let wraps = |name: &&String| {
-            kinds(root, &options.conf_dir.join(name)).iter().any(|kind| is_multus(kind) || kind == "fairlead")
+        let names = root.names(conf).into_iter().filter(|name| install::is_configuration(name));
+        let files: Vec<(PathBuf, Vec<String>)> =
+            names.map(|name| conf.join(name)).map(|file| (file.clone(), kinds(root, &file))).collect();
+        let first = |has: &dyn Fn(&[String]) -> bool| {
+            files.iter().find(|(_, kinds)| has(kinds)).map(|(file, _)| file.clone())
         };
-        let usable = |name: &&String| !kinds(root, &options.conf_dir.join(name)).is_empty() && !wraps(name);
+        let file = first(&|kinds| kinds.iter().any(|kind| is_multus(kind)));
+        let kubeconfig = conf.join("multus.d/multus.kubeconfig");
+        let wraps = |kind: &String| is_multus(kind) || kind == TYPE;
         Self {
-            is_ours_there: root.exists(options.conf_dir.join(install::FILE)),
+            is_ours_there: root.exists(conf.join(install::FILE)),
             configuration: file.and_then(|file| configuration(root, file, daemon.as_ref())),
             daemon,
             kubeconfig: root.exists(&kubeconfig).then_some(kubeconfig),
             programs: ["multus", "multus-shim", "multus-daemon", "passthru", "sriov", "ib-sriov"]
                 .iter()
-                .map(|name| options.bin_dir.join(name))
+                .map(|name| bin.join(name))
                 .filter(|path| root.exists(path))
                 .collect(),
-            first: known().find(usable).map(|name| options.conf_dir.join(name)),
-            folder: options.conf_dir.clone(),
+            first: first(&|kinds| !kinds.is_empty() && !kinds.iter().any(wraps)),
+            folder: conf.clone(),
         }
     }
 
@@ -151,7 +154,6 @@ impl Files {
     pub(super) fn section(&self) -> Map<String, Value> {
         let mut section = Map::new();
         let Some(Configuration { fields, read: Ok(meta), .. }) = &self.configuration else { return section };
-        let defaults = MetaConfig::parse(r#"{"cniVersion":"1.0.0","name":"f","type":"fairlead"}"#).ok();
         for key in SAME {
             if let Some(value) = fields.get(key).filter(|value| says_something(value)) {
                 section.insert(key.to_owned(), value.clone());
@@ -164,7 +166,7 @@ impl Files {
                 false => drop(section.insert("clusterNetwork".to_owned(), json!(path))),
             }
         }
-        let Some(defaults) = defaults else { return section };
+        let defaults = defaults();
         for (key, ours, usual) in [
             ("confDir", Some(&meta.conf_dir), Some(&defaults.conf_dir)),
             ("cniDir", Some(&meta.cni_dir), Some(&defaults.cni_dir)),

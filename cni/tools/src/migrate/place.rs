@@ -21,7 +21,7 @@ const ELSEWHERE: [(&str, &str, &str); 3] = [
 /// Looks at both.
 pub(super) fn look(node: &Node<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let options = node.options;
+    let options = &node.options.places;
     for dir in [&options.bin_dir, &options.conf_dir] {
         if !node.root.exists(dir) {
             let remedy = "name the folders that the runtime uses with --bin-dir and --conf-dir, and give `fairlead install` the same";
