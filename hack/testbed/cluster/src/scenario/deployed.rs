@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    Options, Progress,
+    Options, Progress, Tally,
     cluster::{CNI_CONF, Cluster, KUBECONFIG, NODE},
     dpdk::pods_of,
     examples,
@@ -64,45 +64,36 @@ pub async fn play(options: &Options) -> Result<bool> {
     images::import_shipped(&Runtime::at(Path::new(RUNTIME))?, env!("CARGO_PKG_VERSION")).await?;
     place_primary(options)?;
     let mut cluster = Cluster::start_bare(options).await?;
-    let (mut passed, mut failed) = (0, 0);
-    let mut count = |title: &str, since: Instant, result: &Result<()>| {
-        let (took, good) = (since.elapsed().as_secs_f64(), result.is_ok());
-        match result {
-            Ok(()) => println!("ok      {title} ({took:.1} s)"),
-            Err(error) => println!("FAILED  {title} ({took:.1} s): {error:#}"),
-        }
-        if good { passed += 1 } else { failed += 1 }
-    };
+    let mut tally = Tally::default();
     let start = Instant::now();
     let result = deploy(&mut cluster, options).await;
-    count("the manifests' pods run from the images that ship", start, &result);
+    tally.count("the manifests' pods run from the images that ship", start, &result);
     if result.is_ok() {
         for case in examples::cases(&options.manifests.join("examples"))? {
             let start = Instant::now();
             let result = case.play(&cluster).await;
-            count(&case.title, start, &result);
+            tally.count(&case.title, start, &result);
         }
         let start = Instant::now();
         let result = examples::clean(&cluster).await;
-        count("after the examples the node is as before the first", start, &result);
+        tally.count("after the examples the node is as before the first", start, &result);
         let start = Instant::now();
-        count("the containers have no more rights than the manifests say", start, &rights());
+        tally.count("the containers have no more rights than the manifests say", start, &rights());
         let start = Instant::now();
-        count("doctor's job finds nothing wrong", start, &doctor(&cluster, options).await);
+        tally.count("doctor's job finds nothing wrong", start, &doctor(&cluster, options).await);
         let start = Instant::now();
-        count(
+        tally.count(
             "the uninstaller's pod takes everything from the node",
             start,
             &uninstall(&cluster, options).await,
         );
     }
-    if failed > 0 {
+    if tally.failed > 0 {
         cluster.show_logs();
         show_containers();
     }
     cluster.stop().await;
-    println!("{passed} passed, {failed} failed");
-    Ok(failed == 0)
+    Ok(tally.end())
 }
 
 /// The cluster's own network is there before Fairlead.
