@@ -3,27 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use fairlead_kernel::{Netns, Request, Route};
+use fairlead_resource_config::error_text;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::{Result, Sandbox};
 
-/// `error` with everything below it.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text = format!("{text}: {error}");
-        below = error.source();
-    }
-    text
-}
-
 pub(crate) fn netns(sandbox: &Sandbox) -> Result<Netns> {
-    Netns::open(&sandbox.path).map_err(|error| words(&error))
+    Netns::open(&sandbox.path).map_err(|error| error_text(&error))
 }
 
 pub(crate) fn route_in(netns: &Netns) -> Result<Route> {
-    Route::open_in(netns).map_err(|error| words(&error))
+    Route::open_in(netns).map_err(|error| error_text(&error))
 }
 
 /// Sends all of them at once, and fails when one fails.
@@ -32,11 +22,11 @@ pub(crate) fn all(route: &mut Route, requests: &[Request<'_>]) -> Result<()> {
         .batch(requests)
         .into_iter()
         .find_map(std::result::Result::err)
-        .map_or(Ok(()), |error| Err(words(&error)))
+        .map_or(Ok(()), |error| Err(error_text(&error)))
 }
 
 pub(crate) fn index(route: &mut Route, name: &str) -> Result<u32> {
-    let link = route.link_by_name(name).map_err(|error| words(&error))?;
+    let link = route.link_by_name(name).map_err(|error| error_text(&error))?;
     link.map(|link| link.index).ok_or_else(|| format!("there is no link {name}"))
 }
 
@@ -53,7 +43,7 @@ pub(crate) fn gateway(network: u8) -> IpAddr {
 
 /// Fails unless the sandbox's links are these and its own `lo`.
 pub(crate) fn expect_links(sandbox: &Sandbox, wanted: &[&str]) -> Result<()> {
-    let links = route_in(&netns(sandbox)?)?.links().map_err(|error| words(&error))?;
+    let links = route_in(&netns(sandbox)?)?.links().map_err(|error| error_text(&error))?;
     let mut names: Vec<&str> =
         links.iter().map(|link| link.name.as_str()).filter(|name| *name != "lo").collect();
     names.sort_unstable();

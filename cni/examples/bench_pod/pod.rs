@@ -12,12 +12,13 @@ use fairlead_kernel::{
     LinkChange, LinkKind, NewLink, Request, Route,
     route::{AddressFlags, LinkRef, MacvlanMode, NewRoute, PeerEnd},
 };
+use fairlead_resource_config::error_text;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
     Result, Sandbox,
-    floor::{address, all, expect_links, gateway, index, netns, route_in, words},
+    floor::{address, all, expect_links, gateway, index, netns, route_in},
     plugins::Exec,
     timing::{Contender, Times, timed},
 };
@@ -41,7 +42,7 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(folder: &Path, fairlead: &Path, plugins: &Path, agent: &Path) -> Result<Self> {
-        let mut route = Route::open().map_err(|error| words(&error))?;
+        let mut route = Route::open().map_err(|error| error_text(&error))?;
         // Not every kernel has dummies.
         let cable = LinkKind::Veth { peer_name: "switch0".into(), peer_netns: None };
         let uplink = NewLink { up: true, ..NewLink::new(PARENT, cable) };
@@ -49,10 +50,10 @@ impl Bed {
         all(&mut route, &[Request::add_link(&uplink), Request::add_link(&bridge)])?;
         let other_end = index(&mut route, "switch0")?;
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
-        route.set_link(other_end, &up).map_err(|error| words(&error))?;
+        route.set_link(other_end, &up).map_err(|error| error_text(&error))?;
         let bridge = index(&mut route, BRIDGE)?;
         let address = address(9, 1)?;
-        route.add_address(bridge, &address, AddressFlags::default()).map_err(|error| words(&error))?;
+        route.add_address(bridge, &address, AddressFlags::default()).map_err(|error| error_text(&error))?;
         for number in 1..=3 {
             let definition = json!({
                 "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
@@ -88,7 +89,9 @@ impl Bed {
             Box::new(ours("Fairlead, primary in process", json!(["bridge", "host-local", "macvlan"]))),
             Box::new(ours("Fairlead, primary from disk", Value::Null)),
             Box::new(Reference { plugins: self.plugins.clone(), folder: self.folder.clone() }),
-            Box::new(Floor { bridge: index(&mut Route::open().map_err(|error| words(&error))?, BRIDGE)? }),
+            Box::new(Floor {
+                bridge: index(&mut Route::open().map_err(|error| error_text(&error))?, BRIDGE)?,
+            }),
         ])
     }
 }
@@ -233,7 +236,7 @@ struct Floor {
 impl Floor {
     fn add(&self, sandbox: &Sandbox) -> Result<()> {
         let netns = netns(sandbox)?;
-        let mut host = Route::open().map_err(|error| words(&error))?;
+        let mut host = Route::open().map_err(|error| error_text(&error))?;
         let mut pod = route_in(&netns)?;
         let parent = index(&mut host, PARENT)?;
         let kind = LinkKind::Veth { peer_name: "eth0".into(), peer_netns: Some(&netns) };
@@ -266,7 +269,7 @@ impl Floor {
 
     fn del(sandbox: &Sandbox) -> Result<()> {
         let mut pod = route_in(&netns(sandbox)?)?;
-        pod.delete_group(GROUP).map_err(|error| words(&error))
+        pod.delete_group(GROUP).map_err(|error| error_text(&error))
     }
 }
 

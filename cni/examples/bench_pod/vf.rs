@@ -6,11 +6,12 @@ use fairlead_kernel::{
     LinkChange, Netns, Request, Route,
     route::{VfChange, VfVlan, VlanProtocol},
 };
+use fairlead_resource_config::error_text;
 use serde_json::{Value, json};
 
 use crate::{
     Result, Sandbox,
-    floor::{all, expect_links, index, netns, route_in, words},
+    floor::{all, expect_links, index, netns, route_in},
     plugins::Exec,
     timing::{Contender, Times, timed},
 };
@@ -116,12 +117,12 @@ impl Floor {
             vlan: Some(VfVlan { id, qos: 0, proto: VlanProtocol::default() }),
             ..VfChange::default()
         };
-        host.set_vf(pf, self.device.number, &vlan).map_err(|error| words(&error))
+        host.set_vf(pf, self.device.number, &vlan).map_err(|error| error_text(&error))
     }
 
     fn add(&self, sandbox: &Sandbox) -> Result<()> {
         let netns = netns(sandbox)?;
-        let mut host = Route::open().map_err(|error| words(&error))?;
+        let mut host = Route::open().map_err(|error| error_text(&error))?;
         self.set_vlan(&mut host, VLAN)?;
         let link = index(&mut host, &self.device.name)?;
         let change = LinkChange {
@@ -134,14 +135,14 @@ impl Floor {
     }
 
     fn del(&self, sandbox: &Sandbox) -> Result<()> {
-        let home = Netns::current().map_err(|error| words(&error))?;
+        let home = Netns::current().map_err(|error| error_text(&error))?;
         let mut pod = route_in(&netns(sandbox)?)?;
         let link = index(&mut pod, NAME)?;
         let down = LinkChange { up: Some(false), ..LinkChange::default() };
         let back =
             LinkChange { netns: Some(&home), name: Some(self.device.name.clone()), ..LinkChange::default() };
         all(&mut pod, &[Request::set_link(link, &down), Request::set_link(link, &back)])?;
-        self.set_vlan(&mut Route::open().map_err(|error| words(&error))?, 0)
+        self.set_vlan(&mut Route::open().map_err(|error| error_text(&error))?, 0)
     }
 }
 
