@@ -43,15 +43,17 @@ pub struct PluginEnv {
     pub path: String,
 }
 
+/// Whether a file can be executed.
+pub(crate) fn is_program(file: &Path) -> bool {
+    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
 /// Looks a plugin up in the folders of `CNI_PATH`: the first regular file of that name.
 ///
 /// # Errors
 /// Code 7, naming the plugin and every folder.
 pub fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf, CniError> {
-    let is_program = |file: &PathBuf| {
-        file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    path.iter().map(|dir| dir.join(kind)).find(is_program).ok_or_else(|| {
+    path.iter().map(|dir| dir.join(kind)).find(|file| is_program(file)).ok_or_else(|| {
         let dirs = path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ");
         let text = format!(
             "plugin \"{kind}\" is in none of {dirs}: install it there, or correct the network's \"type\""

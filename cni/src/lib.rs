@@ -5,6 +5,7 @@ pub mod agent_protocol;
 pub mod alone;
 pub mod cli;
 pub mod config;
+mod disk;
 pub mod drivers;
 pub mod engine;
 pub mod exec;

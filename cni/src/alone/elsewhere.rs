@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use crate::install::REPLACED;
+use crate::{exec::is_program, install::REPLACED};
 
 /// The plugin that our own file hides from the runtime: the one that made place for it when it was installed, else the first
 /// one of this name in the folders after the last that has our file. In folders before, the runtime would have found it
@@ -16,15 +16,14 @@ pub(super) fn find_hidden(kind: &str, path: &[PathBuf], own: &Path) -> Option<Pa
     let own = identity(own)?;
     let is_own = |dir: &PathBuf| identity(&dir.join(kind)) == Some(own);
     let after = path.iter().rposition(is_own).map_or(0, |place| place + 1);
-    let is_program = |file: &PathBuf| {
-        fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
     let replaced = path.iter().filter(|dir| is_own(dir)).map(|dir| dir.join(REPLACED).join(kind));
-    replaced.chain(path.iter().skip(after).map(|dir| dir.join(kind))).find(is_program)
+    replaced.chain(path.iter().skip(after).map(|dir| dir.join(kind))).find(|file| is_program(file))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

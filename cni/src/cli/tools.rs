@@ -4,10 +4,12 @@ use std::{
     env,
     ffi::OsStr,
     io,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use crate::exec::is_program;
 
 /// The program.
 pub const PROGRAM: &str = "fairlead-tools";
@@ -52,10 +54,6 @@ fn places(own: &Path, path: Option<&OsStr>) -> Vec<PathBuf> {
     places
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
 fn missing(verb: &str, places: &[PathBuf]) -> String {
     let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
     format!(
@@ -68,6 +66,7 @@ fn missing(verb: &str, places: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     alone::Plugin,
     config::{Fields, Injection, NetworkConfig, PluginConfig},
+    disk::{failed, names, remove},
     engine::join,
     exec::{PluginEnv, find, run, run_self},
     protocol::{
@@ -146,10 +147,7 @@ impl Inherited {
         }
         join(errors)?;
         let infos = self.attachments.iter().map(|attachment| attachment.device_info(&call.container_id));
-        let removed = self.files.iter().cloned().chain(infos).map(|file| match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &file, &error)),
-            _ => Ok(()),
-        });
+        let removed = self.files.iter().cloned().chain(infos).map(|file| remove(&file));
         join(removed.filter_map(Result::err).collect())
     }
 }
@@ -409,12 +407,7 @@ fn caches(dir: &Path, call: &Call) -> Result<Vec<Cache>, CniError> {
 
 /// Those whose file's name has this part.
 fn read_caches(dir: &Path, part: &str) -> Result<Vec<(Cache, String)>, CniError> {
-    let files = noted::entries(&dir.join("results"))?
-        .into_iter()
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
+    let dir = dir.join("results");
+    let files = names(&dir)?.into_iter().filter(|name| name.contains(part)).map(|name| dir.join(name));
     Ok(files.filter_map(Cache::read).collect())
-}
-
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> CniError {
-    CniError::new(code::IO, format!("{what} {}: {error}", path.display()))
 }

@@ -12,8 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Key, Record, Store, failed};
-use crate::protocol::error::{CniError, code};
+use super::{Key, Record, Store};
+use crate::{
+    disk::{failed, names},
+    protocol::error::{CniError, code},
+};
 
 impl Store {
     fn device_note(&self, device: &str) -> PathBuf {
@@ -76,15 +79,9 @@ impl Store {
     /// # Errors
     /// Code 5 when the folder cannot be read.
     pub fn claimed_in_vain(&self) -> Result<Vec<(String, Key)>, CniError> {
-        let entries = match fs::read_dir(&self.devices) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("read", &self.devices, &error)),
-        };
         let mut vain = Vec::new();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let device = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(key) = owner(&path).filter(|key| !self.has(key)) {
+        for device in names(&self.devices)? {
+            if let Some(key) = owner(&self.devices.join(&device)).filter(|key| !self.has(key)) {
                 vain.push((device, key));
             }
         }

@@ -13,8 +13,13 @@ use std::{
 use fairlead_kernel::NetnsId;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, failed, names, remove};
-use crate::{config::Fields, ipam::Kind, protocol::error::CniError};
+use super::Store;
+use crate::{
+    config::Fields,
+    disk::{failed, names, remove},
+    ipam::Kind,
+    protocol::error::CniError,
+};
 
 /// What one ADD is about to make.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

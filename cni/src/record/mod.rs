@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent_protocol::PodRef,
     config::Fields,
+    disk::{failed, names, remove},
     drivers::Work,
     protocol::{
         error::{CniError, code},
@@ -305,27 +306,6 @@ impl Store {
     }
 }
 
-/// Names of what is in a folder, in no particular order; none where there is no folder.
-fn names(dir: &Path) -> Result<Vec<String>, CniError> {
-    let failed = |error: io::Error| failed("read", dir, &error);
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let name = |entry: io::Result<fs::DirEntry>| {
-        entry.map(|entry| entry.file_name().to_string_lossy().into_owned()).map_err(failed)
-    };
-    entries.map(name).collect()
-}
-
-/// Removes a file, if it is there.
-fn remove(file: &Path) -> Result<(), CniError> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", file, &error)),
-        _ => Ok(()),
-    }
-}
-
 /// Where a file is written before it is put in its place.
 fn temporary(file: &Path) -> PathBuf {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -376,10 +356,6 @@ fn set_aside(file: &Path, error: &CniError) -> Result<(), CniError> {
     aside.push(".broken");
     say(format_args!("{error}; kept as {}", Path::new(&aside).display()));
     fs::rename(file, &aside).map_err(|error| failed("rename", file, &error))
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> CniError {
-    CniError::new(code::IO, format!("{what} {}: {error}", path.display()))
 }
 
 /// A record for tests, of boot `b`.

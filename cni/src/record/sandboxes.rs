@@ -13,8 +13,11 @@ use std::{
 
 use fairlead_kernel::NetnsId;
 
-use super::{Record, SCHEMA, Store, failed, names, remove, write_file};
-use crate::protocol::error::CniError;
+use super::{Record, SCHEMA, Store, write_file};
+use crate::{
+    disk::{failed, names, remove},
+    protocol::error::CniError,
+};
 
 /// The file that tells in which boot every record was noted; it is there only while there are records. No container ID starts
 /// with a dot.

@@ -4,7 +4,7 @@
 //! of the network namespace that has the device. Whether a VF was in user space is not noted: then there was no network device.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{Listening, NetdevState, Original};
 use crate::{
     config::Fields,
+    disk::{failed, names, remove},
     protocol::error::{CniError, code},
 };
 
@@ -78,14 +79,10 @@ impl States {
     }
 
     fn read(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<State>, CniError> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("read", &self.dir, &error)),
-        };
         let mut states = Vec::new();
-        for file in entries.flatten().map(|entry| entry.path()) {
-            if !file.is_file() || !is_wanted(&file.file_name().unwrap_or_default().to_string_lossy()) {
+        for name in names(&self.dir)?.into_iter().filter(|name| is_wanted(name)) {
+            let file = self.dir.join(name);
+            if !file.is_file() {
                 continue;
             }
             match read(&file) {
@@ -123,17 +120,6 @@ impl State {
     pub fn remove(&self) -> Result<(), CniError> {
         remove(&self.file)
     }
-}
-
-fn remove(file: &Path) -> Result<(), CniError> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", file, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> CniError {
-    CniError::new(code::IO, format!("{what} {}: {error}", path.display()))
 }
 
 fn read(file: &Path) -> Result<Original, CniError> {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Original, Properties};
 use crate::{
+    disk::remove,
     drivers::Leftover,
     protocol::error::{CniError, code},
 };
@@ -32,13 +33,7 @@ fn file(left: &Leftover<'_>) -> Result<PathBuf, CniError> {
 /// # Errors
 /// Code 5, naming it.
 pub(in crate::drivers) fn forget_upstream(left: &Leftover<'_>) -> Result<(), CniError> {
-    let file = file(left)?;
-    match std::fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(CniError::new(code::IO, format!("remove {}: {error}", file.display())))
-        }
-        _ => Ok(()),
-    }
+    remove(&file(left)?)
 }
 
 /// What undoes upstream's changes.

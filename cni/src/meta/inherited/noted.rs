@@ -1,12 +1,8 @@
 //! Which sandboxes others have notes of: Multus, or the library of the runtime.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use super::{Cache, CniError, failed, is_ours, read_caches};
+use super::{Cache, CniError, is_ours, names, read_caches};
 use crate::protocol::env::check_identifier;
 
 /// What is noted of one sandbox; nothing where Multus has its list only.
@@ -50,8 +46,9 @@ pub(in crate::meta) fn noted(multus: &Path, runtime: &Path) -> Result<BTreeMap<S
 
 /// The sandboxes that Multus has a list of.
 fn lists(dir: &Path) -> Result<Vec<String>, CniError> {
-    let files = entries(dir)?.into_iter().filter(|path| path.is_file());
-    Ok(files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
+    let mut names = names(dir)?;
+    names.retain(|name| dir.join(name).is_file());
+    Ok(names)
 }
 
 /// Every entry of a cache that tells whose it is, with its sandbox.
@@ -59,13 +56,4 @@ fn all_caches(dir: &Path) -> Result<Vec<(Cache, String)>, CniError> {
     let mut found = read_caches(dir, "")?;
     found.retain(|(_, container)| !container.is_empty());
     Ok(found)
-}
-
-/// What is in a folder; nothing where there is none.
-pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, CniError> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed("read", dir, &error)),
-    }
 }
