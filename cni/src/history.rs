@@ -46,7 +46,7 @@ impl What {
     }
 }
 
-/// The log. What is noted is written when the call is done with the node, with one write for all.
+/// The log. What is noted is written when the call is done with the node, or before the record goes of which it tells.
 #[derive(Debug)]
 pub struct History {
     dir: PathBuf,

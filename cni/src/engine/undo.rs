@@ -243,8 +243,10 @@ pub(super) fn undo_locked(
         errors.extend(device_info::remove(file).err());
     }
     if errors.is_empty() {
-        engine.store.remove(&record)?;
+        // Told before it is forgotten: a call that is killed in between is done, and told, again.
         engine.history.note(what, &whole, None, start);
+        engine.history.flush();
+        engine.store.remove(&record)?;
         return engine.store.release_devices(&devices, &record.key());
     }
     record.steps = left.into_iter().rev().collect();

@@ -1,7 +1,7 @@
 //! SIGKILL before every single call by which an ADD or a DEL changes anything: afterwards DEL alone, GC alone, `reconcile` after
 //! the sandbox is gone, and either after a boot each leave the node as it was.
 
-use std::path::Path;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -180,13 +180,13 @@ fn p21_p22_addresses_are_given_back_when_a_crash_of_the_node_took_records() {
             let record = state.join("attachments/c1-net1.json");
             assert!(record.exists() && !runtime.bed.reserved().is_empty());
             match torn {
-                true => std::fs::write(&record, "").unwrap(),
-                false => std::fs::remove_file(&record).unwrap(),
+                true => fs::write(&record, "").unwrap(),
+                false => fs::remove_file(&record).unwrap(),
             }
-            std::fs::remove_dir_all(state.join("sandboxes")).unwrap();
+            fs::remove_dir_all(state.join("sandboxes")).unwrap();
             runtime.call_after_boot(verb, "c1").unwrap();
             assert_eq!(runtime.bed.reserved(), Vec::<String>::new(), "{verb}, torn {torn}");
-            let _ = std::fs::remove_file(state.join("attachments/c1-net1.json.broken"));
+            let _ = fs::remove_file(state.join("attachments/c1-net1.json.broken"));
             let differences = runtime.differences(&before, None);
             assert!(differences.is_empty(), "{verb}, torn {torn}:\n{differences}");
         }
@@ -211,8 +211,11 @@ fn kill_dels(runtime: &Runtime, steps: fn(&str) -> bool, check: impl Fn()) {
         let pod = runtime.bed.pod();
         let before = runtime.snapshot(Some(&pod));
         runtime.call("ADD", "c1", &pod.path()).unwrap();
+        let log = runtime.folder("state/history/log");
+        let (added, start) = (interfaces_told(&log, 0, "ADD"), fs::metadata(&log).unwrap().len());
         let outcome = runtime.trace("DEL", "c1", &pod.path(), Interference::Kill(number));
         runtime.call("DEL", "c1", &pod.path()).unwrap();
+        assert_eq!(interfaces_told(&log, start, "DEL"), added, "{}", killed(number, outcome.last_call()));
         check();
         let differences = runtime.differences(&before, Some(&pod));
         assert!(differences.is_empty(), "{}:\n{differences}", killed(number, outcome.last_call()));
@@ -220,6 +223,17 @@ fn kill_dels(runtime: &Runtime, steps: fn(&str) -> bool, check: impl Fn()) {
             return;
         }
     }
+}
+
+/// Which interfaces the node's log tells of, from a place in it on.
+fn interfaces_told(log: &Path, from: u64, what: &str) -> BTreeSet<String> {
+    let text = fs::read(log).unwrap();
+    let text = String::from_utf8(text[usize::try_from(from).unwrap()..].to_vec()).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter(|line| line["what"] == what)
+        .map(|line| line["interface"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// A VF with settings of all kinds, whose addresses a plugin on disk keeps.

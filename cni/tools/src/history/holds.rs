@@ -49,11 +49,25 @@ impl Hold {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.was_held && self.until.is_none()
+    }
+
     fn is_of(&self, event: &Event) -> bool {
         self.was_held
-            && self.until.is_none()
             && (&self.container, &self.interface, &self.network)
                 == (&event.container, &event.interface, &event.network)
+    }
+
+    /// Whether another attachment has what only one can have.
+    fn is_taken_by(&self, event: &Event) -> bool {
+        self.devices.iter().any(|device| event.devices.contains(device))
+    }
+
+    /// Ends it with an event that says so only by the way.
+    fn end_unseen(&mut self, at: u64, how: &str) {
+        self.until = Some(at);
+        self.outcome = format!("{how}: its end is not known");
     }
 
     pub(super) fn cells(&self) -> [String; 8] {
@@ -78,13 +92,16 @@ impl Hold {
 pub(super) fn of(events: &[Event]) -> Vec<Hold> {
     let mut holds: Vec<Hold> = Vec::new();
     for event in events {
-        let open = holds.iter().rposition(|hold| hold.is_of(event)).and_then(|place| holds.get_mut(place));
-        match (event.what.as_str(), &event.error, open) {
-            ("ADD", None, open) => {
-                // Its end was not written.
-                if let Some(open) = open {
-                    open.until = Some(event.at);
-                    open.outcome = "made again: its end is not known".into();
+        let own = holds.iter_mut().rev().find(|hold| hold.is_of(event));
+        match (event.what.as_str(), &event.error, own) {
+            ("ADD", None, _) => {
+                // A loss of power takes the last lines with it.
+                for open in holds.iter_mut().filter(|hold| hold.is_open()) {
+                    if open.is_of(event) {
+                        open.end_unseen(event.at, "made again");
+                    } else if open.is_taken_by(event) {
+                        open.end_unseen(event.at, "another has it since");
+                    }
                 }
                 let outcome = format!("attached in {} ms", event.ms);
                 holds.push(Hold { from: Some(event.at), was_held: true, outcome, ..Hold::of(event) });
@@ -93,12 +110,14 @@ pub(super) fn of(events: &[Event]) -> Vec<Hold> {
                 let (at, outcome) = (Some(event.at), format!("ADD failed: {error}"));
                 holds.push(Hold { from: at, until: at, outcome, ..Hold::of(event) });
             }
-            (what, None, Some(open)) => {
+            // A call is noted before its record goes. One that was killed in between is done again.
+            ("DEL", None, Some(own)) if !own.is_open() => {}
+            (what, None, Some(open)) if open.is_open() => {
                 open.until = Some(event.at);
                 open.ms = event.ms;
                 open.outcome = ended(what);
             }
-            (what, None, None) => {
+            (what, None, _) => {
                 // Of one that was never whole nothing was told before.
                 let was_held = what == "DEL";
                 let from = if was_held { None } else { Some(event.at) };
@@ -110,8 +129,8 @@ pub(super) fn of(events: &[Event]) -> Vec<Hold> {
                     ..Hold::of(event)
                 });
             }
-            (_, Some(error), Some(open)) => open.outcome = format!("DEL failed: {error}"),
-            (_, Some(error), None) => {
+            (_, Some(error), Some(open)) if open.is_open() => open.outcome = format!("DEL failed: {error}"),
+            (_, Some(error), _) => {
                 holds.push(Hold {
                     was_held: true,
                     outcome: format!("DEL failed: {error}"),
@@ -121,6 +140,18 @@ pub(super) fn of(events: &[Event]) -> Vec<Hold> {
         }
     }
     holds
+}
+
+/// Ends at `now` those of which there is no record among `records` (container and interface) any more.
+pub(super) fn end_forgotten(holds: &mut [Hold], records: &[(String, String)], now: u64) {
+    for hold in holds.iter_mut().filter(|hold| hold.is_open()) {
+        let is_recorded = |(container, interface): &(String, String)| {
+            *container == hold.container && Some(interface) == hold.interface.as_ref()
+        };
+        if !records.iter().any(is_recorded) {
+            hold.end_unseen(now, "no record of it any more");
+        }
+    }
 }
 
 fn ended(what: &str) -> String {

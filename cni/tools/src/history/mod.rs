@@ -5,6 +5,7 @@ mod holds;
 
 use std::{path::PathBuf, process::ExitCode, time::SystemTime};
 
+use fairlead_cni::record::Store;
 use fairlead_resource_config::columns;
 use serde::Serialize;
 
@@ -77,13 +78,23 @@ pub fn run(options: &Options) -> Result<ExitCode, String> {
         until: moment(&options.until)?,
         at: moment(&options.at)?,
     };
-    let events = events::read(&Root::new(&options.root), &options.state_dir)?;
+    let root = Root::new(&options.root);
+    let events = events::read(&root, &options.state_dir)?;
     let begins = events.all.first().map(|event| time::text(event.at));
     let mut holds = holds::of(&events.all);
+    if let Some(records) = recorded(&Store::new(&root.path(&options.state_dir))) {
+        holds::end_forgotten(&mut holds, &records, now);
+    }
     holds.retain(|hold| wanted.is_met(hold));
     let found = Found { begins, unreadable: events.unreadable, holds };
     output::print(options.output, &found, || text(&found))?;
     Ok(if found.holds.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Container and interface of all attachments; none where they cannot all be read.
+fn recorded(store: &Store) -> Option<Vec<(String, String)>> {
+    let records = store.all().ok().filter(|_| store.broken().is_ok_and(|broken| broken.is_empty()))?;
+    Some(records.into_iter().map(|record| (record.container_id, record.interface)).collect())
 }
 
 fn text(found: &Found) -> String {

@@ -32,7 +32,7 @@ fn who_held_an_address_at_a_moment_is_answered() {
         event(500, "DEL", "old", &json!({})),
         event(1000, "ADD", "a", &json!({})),
         event(2000, "DEL", "a", &json!({})),
-        event(3000, "ADD", "b", &json!({"addresses": ["10.1.2.4"]})),
+        event(3000, "ADD", "b", &json!({"devices": ["0000:01:10.2"], "addresses": ["10.1.2.4"]})),
         event(4000, "ADD", "c", &json!({})),
     ]);
     let at = |at: u64, address: &str| {
@@ -46,7 +46,7 @@ fn who_held_an_address_at_a_moment_is_answered() {
         (vec!["default/c".into()], vec!["default/b".into()])
     );
     let since = Wanted { since: Some(2500), device: Some("0000:01:10.0".into()), ..Wanted::default() };
-    assert_eq!(wanted(&holds, &since), ["default/b", "default/c"]);
+    assert_eq!(wanted(&holds, &since), ["default/c"]);
     let pod = Wanted { pod: Some("default/a".into()), until: Some(999), ..Wanted::default() };
     assert_eq!(wanted(&holds, &pod), [""; 0]);
 }
@@ -55,6 +55,7 @@ fn who_held_an_address_at_a_moment_is_answered() {
 fn how_calls_ended_is_told() {
     let none =
         json!({"network": null, "interface": null, "devices": [], "addresses": [], "error": "no agent"});
+    let other = json!({"devices": ["0000:01:10.2"]});
     let holds = holds(&[
         event(1, "ADD", "a", &none),
         event(2, "ADD", "b", &json!({})),
@@ -62,9 +63,9 @@ fn how_calls_ended_is_told() {
         event(4, "UNDO", "b", &json!({"interface": "net2"})),
         event(5, "ADD", "c", &json!({})),
         event(6, "DEL", "c", &json!({"error": "held"})),
-        event(7, "DEL", "d", &json!({"error": "held"})),
-        event(8, "ADD", "e", &json!({})),
-        event(9, "ADD", "e", &json!({})),
+        event(7, "DEL", "d", &json!({"error": "held", "devices": []})),
+        event(8, "ADD", "e", &other),
+        event(9, "ADD", "e", &other),
     ]);
     let outcomes: Vec<(String, String)> =
         holds.iter().map(|hold| (hold.cells()[1].clone(), hold.cells()[7].clone())).collect();
@@ -79,6 +80,28 @@ fn how_calls_ended_is_told() {
         ("now".into(), "attached in 3 ms"),
     ];
     assert_eq!(outcomes, wanted.map(|(until, outcome)| (until, outcome.to_owned())));
+}
+
+#[test]
+fn an_attachment_whose_end_was_not_written_is_not_held_for_ever() {
+    let mut holds = holds(&[
+        event(1, "ADD", "killed", &json!({})),
+        event(2, "DEL", "killed", &json!({})),
+        event(3, "DEL", "killed", &json!({})),
+        event(4, "ADD", "lost", &json!({})),
+        event(5, "ADD", "next", &json!({})),
+        event(6, "ADD", "forgotten", &json!({"devices": []})),
+    ]);
+    holds::end_forgotten(&mut holds, &[("next".into(), "net1".into())], 7);
+    let ends: Vec<[String; 3]> =
+        holds.iter().map(|hold| [2, 1, 7].map(|column| hold.cells()[column].clone())).collect();
+    let wanted = [
+        ["default/killed", &time::text(2), "removed"],
+        ["default/lost", &time::text(5), "another has it since: its end is not known"],
+        ["default/next", "now", "attached in 3 ms"],
+        ["default/forgotten", &time::text(7), "no record of it any more: its end is not known"],
+    ];
+    assert_eq!(ends, wanted.map(|texts| texts.map(str::to_owned)));
 }
 
 #[test]

@@ -193,6 +193,18 @@ impl Cluster {
         child.wait().await.map(drop).context("wait")
     }
 
+    /// Makes the node fit for the next case after one that failed and may have left anything.
+    pub(super) async fn recover(&mut self) -> Result<()> {
+        for name in ["agent", "device-plugin"] {
+            while self.kill_part(name).await.is_ok() {}
+        }
+        install_cni(&self.options.manifests, &self.programs)?;
+        self.start_parts().await?;
+        let pods = self.pods().list(&ListParams::default()).await?;
+        let names: Vec<&str> = pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        self.delete_pods(&names).await
+    }
+
     /// Ends all parts.
     pub(super) async fn stop(&mut self) {
         for mut part in self.parts.drain(..).rev() {

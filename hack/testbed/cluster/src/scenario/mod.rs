@@ -155,6 +155,9 @@ pub async fn tests(options: &Options) -> Result<bool> {
         tally.count(case.title, start, &result);
         if result.is_err() {
             demo.cluster.show_logs();
+            if let Err(error) = demo.cluster.recover().await {
+                println!("the node could not be tidied up for the next case: {error:#}");
+            }
         }
     }
     demo.cluster.stop().await;
