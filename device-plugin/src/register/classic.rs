@@ -28,6 +28,9 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// second.
 const WATCHER_GRACE: Duration = Duration::from_millis(1500);
 
+/// How long after kubelet's socket is seen the news of its appearance may come, which would make it another kubelet.
+const SETTLE: Duration = Duration::from_millis(50);
+
 /// Which kubelet: its socket, and how often one has appeared.
 type Kubelet = (FileId, u64);
 
@@ -139,7 +142,7 @@ impl Server {
     fn first(&self, since: Instant) -> Instant {
         let has_watcher = self.shared.options.registration == Registration::Auto
             && self.shared.options.node.plugins_registry().is_dir();
-        if has_watcher { since + WATCHER_GRACE } else { since }
+        since + if has_watcher { WATCHER_GRACE } else { SETTLE }
     }
 
     /// When a kubelet that was told of the plugin is to be told again.
