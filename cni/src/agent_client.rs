@@ -2,10 +2,15 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::DirBuilderExt, net::UnixStream},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::DirBuilderExt, net::UnixStream},
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use crate::{
     agent_protocol::{
@@ -81,11 +86,24 @@ fn left(socket: &Path, container_id: &str) -> PathBuf {
 }
 
 fn exchange(socket: &Path, request: &Request, limit: Duration) -> io::Result<Response> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
     write_frame(&mut stream, request)?;
     read_frame(&mut stream)
+}
+
+/// Connects, within the limit: an agent that is stopped with its queue full would have its callers wait for ever. The kernel ends
+/// that wait as it ends a write (net/unix/af_unix.c, `unix_stream_connect`).
+fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream = UnixStream::from(socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?);
+    stream.set_write_timeout(Some(limit))?;
+    socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream)
 }
 
 fn unreachable(socket: &Path, error: &io::Error, limit: Duration) -> CniError {
@@ -127,6 +145,20 @@ mod tests {
                 }
             }
         })
+    }
+
+    #[test]
+    fn an_agent_that_is_stopped_with_its_queue_full_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let listener =
+            socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        socket::bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&listener, socket::Backlog::new(0).unwrap()).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        let error = call(&path, &resolve(), Duration::from_millis(200)).unwrap_err();
+        assert_eq!(error.code, code::TRY_AGAIN, "{error}");
+        tell(&path, resolve(), Duration::from_millis(200));
     }
 
     #[test]

@@ -80,8 +80,13 @@ impl<V> Cache<V> {
     fn apply<K>(&self, event: Event<K>, reduce: impl Fn(K) -> Option<(Key, V)>) {
         let mut guard = self.state();
         let state = &mut *guard;
-        state.error = None;
-        state.heard = Instant::now();
+        // Before the first part of a list nobody has answered yet.
+        if !matches!(event, Event::Init) {
+            if state.error.take().is_some() {
+                tracing::info!(what = self.what, "the API server is followed again");
+            }
+            state.heard = Instant::now();
+        }
         match event {
             Event::Init => state.listed = HashMap::new(),
             Event::InitApply(object) => {
@@ -112,9 +117,12 @@ impl<V> Cache<V> {
     }
 
     fn failed(&self, error: String) {
-        tracing::warn!(what = self.what, error, "cannot follow the API server, trying again");
         self.metrics.cache_failed(self.name);
-        self.state().error = Some(error);
+        let mut state = self.state();
+        if state.error.as_ref() != Some(&error) {
+            tracing::warn!(what = self.what, error, "cannot follow the API server, trying on");
+        }
+        state.error = Some(error);
     }
 
     /// The object of that name now.

@@ -122,9 +122,10 @@ async fn answer<H: Handler>(body: &[u8], handler: &H, limits: Limits) -> Answer 
         // This version and the one before; there is none before 1.
         Ok(Header { version }) if version >= 1 && (version == VERSION || version + 1 == VERSION) => {}
         Ok(Header { version }) => {
-            return refusal(format!(
+            // In the middle of an upgrade the other one is about to come.
+            return later(&format!(
                 "the CNI executable speaks version {version} of the agent's protocol, the agent version {VERSION}: \
-                 install both from the same release"
+                 unless they are just being upgraded, install both from the same release"
             ));
         }
         Err(error) => return refusal(format!("the request cannot be read: {error}")),
