@@ -68,8 +68,8 @@ pub enum PlanError {
     },
     /// The pod has fewer devices than its networks take.
     #[error(
-        "pod {pod} asks for {} {resource} but {}: raise the container's limit or drop a network",
-        amount(*given), needs(networks)
+        "pod {pod} asks for {} {resource} but {}: raise the container's limit or drop a network{}",
+        amount(*given), needs(networks), without(*given)
     )]
     TooFewDevices {
         /// `namespace/name` of the pod.
@@ -127,6 +127,16 @@ pub enum PlanError {
 
 fn amount(given: usize) -> String {
     if given == 0 { "no".into() } else { given.to_string() }
+}
+
+/// kubelet admits a pod without devices of a resource that it does not know (pkg/kubelet/cm/devicemanager/manager.go), as before the
+/// plugin has registered with a new kubelet, and never allocates them later. Seen with 1.20.
+fn without(given: usize) -> &'static str {
+    if given == 0 {
+        "; if it does ask for it, kubelet has admitted it without, as just after its start: delete the pod"
+    } else {
+        ""
+    }
 }
 
 fn needs(networks: &[String]) -> String {

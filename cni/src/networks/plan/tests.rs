@@ -106,7 +106,7 @@ fn too_few_devices_name_networks_and_amounts() {
     assert_eq!(
         planned("macvlan,other/a", &devices(&[], &[])).unwrap_err(),
         "pod default/router asks for no intel.com/sriov but network other/a needs 1: raise the container's limit or drop \
-         a network"
+         a network; if it does ask for it, kubelet has admitted it without, as just after its start: delete the pod"
     );
 }
 

@@ -17,6 +17,8 @@ const DPDK: &str = "intel.com/sriov_dpdk";
 
 /// The folder of the device plugins' sockets, and of kubelet's own record.
 const DEVICE_PLUGINS: &str = "/var/lib/kubelet/device-plugins";
+/// What kubelet keeps there of plugins and pods.
+const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// A socket that kubelet's plugin watcher finds.
 const DPDK_SOCKET: &str = "/var/lib/kubelet/plugins_registry/intel.com_sriov_dpdk.sock";
@@ -46,6 +48,13 @@ pub(super) async fn kubelet_emptied(cluster: &mut Cluster) -> Result<()> {
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     cluster.start_kubelet()?;
+    // Before that, the real one admits pods without the devices that they ask for.
+    let registered = |text: String| [KERNEL, DPDK].iter().all(|resource| text.contains(resource));
+    cluster
+        .wait_until("the new kubelet knows both pools", async |_| {
+            Ok(fs::read_to_string(CHECKPOINT).is_ok_and(registered).then_some(()))
+        })
+        .await?;
     for resource in [KERNEL, DPDK] {
         cluster.wait_for_allocatable(resource, 2).await?;
     }
