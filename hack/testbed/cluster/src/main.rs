@@ -73,6 +73,9 @@ struct Kubelet {
 
 #[derive(Args)]
 struct Images {
+    /// Imports the images that Fairlead ships, too.
+    #[arg(long)]
+    shipped: bool,
     /// Only lists the images that the runtime has.
     #[arg(long)]
     list: bool,
@@ -98,6 +101,10 @@ struct Scenario {
     /// How many pods of `tests` start at once; a node has room for 60 and more, for which an emulated one takes minutes
     #[arg(long, default_value_t = 12)]
     crowd: usize,
+    /// Folder with Kubernetes' own etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and kubectl, which then
+    /// run in place of the stand-ins; the node needs 5 GiB for them
+    #[arg(long)]
+    kubernetes: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -135,6 +142,7 @@ impl Scenario {
             seed,
             only: self.only,
             crowd: self.crowd,
+            kubernetes: self.kubernetes,
         };
         let good = play(&options).await?;
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -222,7 +230,12 @@ async fn images(arguments: &Images) -> Result<()> {
     if arguments.list {
         return images::list();
     }
-    images::import(&Runtime::at(&arguments.cri)?).await
+    let runtime = Runtime::at(&arguments.cri)?;
+    images::import(&runtime).await?;
+    if arguments.shipped {
+        images::import_shipped(&runtime, env!("CARGO_PKG_VERSION")).await?;
+    }
+    Ok(())
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -25,10 +25,17 @@ mod unsupported;
 mod volumes;
 mod worker;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
-use kube::Client;
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use self::{amounts::Amounts, devices::DeviceManager, events::Recorder, machine::Machine, relist::Relist};
@@ -153,8 +160,22 @@ impl Drop for Kubelet {
 /// A client for a server without authentication.
 pub fn client(server: &str) -> Result<Client> {
     let url = server.parse().with_context(|| format!("{server:?} is no URL of an API server"))?;
-    let mut config = kube::Config::new(url);
+    client_with(kube::Config::new(url))
+}
+
+/// A client for the server of a kubeconfig.
+///
+/// # Errors
+/// When there is none, or it cannot be used.
+pub async fn client_of(kubeconfig: &Path) -> Result<Client> {
+    let name = || kubeconfig.display().to_string();
+    let document = Kubeconfig::read_from(kubeconfig).with_context(name)?;
+    let config = kube::Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await;
+    client_with(config.with_context(name)?)
+}
+
+fn client_with(mut config: kube::Config) -> Result<Client> {
     // Without TLS none is needed, but the client asks the system for some otherwise, and a bare node has none.
-    config.root_cert = Some(Vec::new());
+    config.root_cert.get_or_insert_default();
     Client::try_from(config).context("make a client")
 }

@@ -156,7 +156,7 @@ pub(super) async fn play(case: &Case, cluster: &mut Cluster) -> Result<()> {
         Which::AgentKilled => crowd::agent_killed(cluster).await?,
         Which::ServerAway => crowd::server_away(cluster).await?,
     }
-    cluster.before.returns().await
+    cluster.is_as_before().await
 }
 
 /// A pod that sleeps.

@@ -17,11 +17,13 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::{Options, hardware, install, nodestate::NodeState, shell::run};
+use super::{Options, hardware, install, kubernetes, nodestate::NodeState, shell::run};
 use crate::kubelet::client;
 
 pub(super) const NODE: &str = "node1";
-pub(super) const SERVER: &str = "http://127.0.0.1:6443";
+const SERVER: &str = "http://127.0.0.1:6443";
+/// Where the API server listens, be it the stand-in or the real one.
+pub(super) const SERVER_PORT: &str = "127.0.0.1:6443";
 pub(super) const KUBECONFIG: &str = "/root/.kube/config";
 pub(super) const CNI_CONF: &str = "/etc/cni/net.d";
 /// How long anything may take to happen unless it is said otherwise, under software emulation.
@@ -73,10 +75,10 @@ impl Cluster {
             options: options.clone(),
             parts: Vec::new(),
             before: NodeState::read()?,
-            patience: LIMIT,
+            patience: if options.kubernetes.is_some() { kubernetes::LIMIT } else { LIMIT },
             programs: PathBuf::new(),
         };
-        let result = cluster.start_stand_ins().await;
+        let result = cluster.start_kubernetes().await;
         cluster.or_stop(result).await
     }
 
@@ -87,11 +89,22 @@ impl Cluster {
             self.stop().await;
             return Err(error);
         }
-        self.before = NodeState::read()?;
+        self.look_before()?;
         Ok(self)
     }
 
-    async fn start_stand_ins(&mut self) -> Result<()> {
+    /// The node as it is now is what it is to be like after the next pods.
+    pub(super) fn look_before(&mut self) -> Result<()> {
+        self.before = NodeState::read()?;
+        Ok(())
+    }
+
+    /// Starts the stand-ins, or what they stand in for.
+    async fn start_kubernetes(&mut self) -> Result<()> {
+        if self.options.kubernetes.is_some() {
+            kubernetes::start(self).await?;
+            return self.start_kubelet();
+        }
         self.start_part("apiserver", &["apiserver", "--kubeconfig", KUBECONFIG])?;
         self.wait_until("the API server answers", async |cluster| {
             cluster.nodes().list(&ListParams::default()).await.map(|_| Some(())).or(Ok(None))
@@ -112,6 +125,10 @@ impl Cluster {
 
     /// Starts kubelet.
     pub(super) fn start_kubelet(&mut self) -> Result<()> {
+        if self.options.kubernetes.is_some() {
+            let arguments = kubernetes::kubelet_arguments();
+            return self.start_part("kubelet", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        }
         let seed = self.options.seed.to_string();
         self.start_part("kubelet", &["kubelet", "--node", NODE, "--seed", &seed])
     }
@@ -131,7 +148,7 @@ impl Cluster {
     pub(super) fn start_agent_through(&mut self, port: u16) -> Result<()> {
         let text = fs::read_to_string(KUBECONFIG).context(KUBECONFIG)?;
         let kubeconfig = self.options.logs.join("agent.kubeconfig").display().to_string();
-        fs::write(&kubeconfig, text.replace(SERVER, &format!("http://127.0.0.1:{port}")))?;
+        fs::write(&kubeconfig, text.replace(SERVER_PORT, &format!("127.0.0.1:{port}")))?;
         self.start_part("agent", &["--node-name", NODE, "--kubeconfig", &kubeconfig])
     }
 
@@ -148,6 +165,19 @@ impl Cluster {
         .await
     }
 
+    /// Waits until the node is as before the first pod.
+    pub(super) async fn is_as_before(&self) -> Result<()> {
+        // The kernel returns and removes links in the background; kubelet removes dead sandboxes every minute.
+        let limit = if self.options.kubernetes.is_some() { 120 } else { 10 };
+        self.before.returns(Duration::from_secs(limit)).await
+    }
+
+    /// As [`Cluster::is_as_before`], but other containers may run.
+    pub(super) async fn is_as_before_but_containers(&mut self) -> Result<()> {
+        self.before.take_containers_from(&NodeState::read()?);
+        self.is_as_before().await
+    }
+
     /// How many pods are started at once.
     pub(super) fn crowd(&self) -> usize {
         self.options.crowd
@@ -159,11 +189,12 @@ impl Cluster {
     }
 
     /// Starts a part; its output goes to a log that [`Cluster::show_logs`] shows.
-    fn start_part(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
-        let program = match name {
-            "device-plugin" => self.programs.join("fairlead-device-plugin"),
-            "agent" => self.programs.join("fairlead-agent"),
-            _ => std::env::current_exe()?,
+    pub(super) fn start_part(&mut self, name: &'static str, arguments: &[&str]) -> Result<()> {
+        let program = match (name, &self.options.kubernetes) {
+            ("device-plugin", _) => self.programs.join("fairlead-device-plugin"),
+            ("agent", _) => self.programs.join("fairlead-agent"),
+            (_, Some(folder)) => folder.join(name),
+            (_, None) => std::env::current_exe()?,
         };
         let log = File::options().create(true).append(true).open(self.log(name))?;
         let child = Command::new(&program)
@@ -228,6 +259,16 @@ impl Cluster {
         }
     }
 
+    /// Uses another client from now on.
+    pub(super) fn connect(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// A client of the API server.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     pub(super) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), "default")
     }
@@ -246,9 +287,12 @@ impl Cluster {
         &self.options.manifests
     }
 
-    /// What the small kubectl prints.
+    /// What kubectl prints: the small one that goes with the stand-ins, or the real one.
     pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        run_self(&[&["kubectl"], arguments].concat())
+        match &self.options.kubernetes {
+            Some(folder) => run(&folder.join("kubectl").to_string_lossy(), arguments),
+            None => run_self(&[&["kubectl"], arguments].concat()),
+        }
     }
 
     /// Creates what a manifest of the scenario holds.
@@ -258,14 +302,14 @@ impl Cluster {
 
     /// Creates what a file holds.
     pub(super) fn apply_file(&self, file: &Path) -> Result<()> {
-        run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
+        self.kubectl(&["apply", "-f", &file.to_string_lossy()]).map(drop)
     }
 
     /// Creates an object from a document.
     pub(super) fn apply_document(&self, document: &Value) -> Result<()> {
         let file = self.options.logs.join("document.yaml");
         fs::write(&file, document.to_string())?;
-        run_self(&["kubectl", "apply", "-f", &file.to_string_lossy()]).map(drop)
+        self.kubectl(&["apply", "-f", &file.to_string_lossy()]).map(drop)
     }
 
     /// Defines a network in namespace `default`.
@@ -284,6 +328,9 @@ impl Cluster {
 
     /// Creates a pod, without the detour of a program: many are to be made at once.
     pub(super) async fn create_pod(&self, document: &Value) -> Result<()> {
+        if self.options.kubernetes.is_some() && kubernetes::is_mirror(document) {
+            return kubernetes::create_static(document);
+        }
         let pod: Pod = serde_json::from_value(document.clone())?;
         let name = pod.metadata.name.clone().unwrap_or_default();
         let created = self.pods().create(&PostParams::default(), &pod).await;
@@ -360,6 +407,9 @@ impl Cluster {
     /// Deletes pods and waits until they are gone.
     pub(super) async fn delete_pods(&self, names: &[&str]) -> Result<()> {
         for name in names {
+            if self.options.kubernetes.is_some() && kubernetes::delete_static(name)? {
+                continue;
+            }
             let gone = self.pods().delete(name, &DeleteParams::default().grace_period(1)).await;
             gone.map(drop).with_context(|| format!("delete pod {name}"))?;
         }
@@ -378,14 +428,14 @@ impl Cluster {
 
     /// Runs a command in a pod.
     pub(super) fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
-        let mut arguments = vec!["kubectl", "exec", pod, "--"];
+        let mut arguments = vec!["exec", pod, "--"];
         arguments.extend(command);
-        run_self(&arguments).with_context(|| format!("in pod {pod}"))
+        self.kubectl(&arguments).with_context(|| format!("in pod {pod}"))
     }
 
     /// What a pod's only container has written.
     pub(super) fn pod_log(&self, pod: &str) -> Result<String> {
-        run_self(&["kubectl", "logs", pod])
+        self.kubectl(&["logs", pod])
     }
 
     /// The value of a variable that a pod's container was given.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{
     cases::pod,
-    cluster::{Cluster, SERVER},
+    cluster::{Cluster, SERVER_PORT},
     inside::{addresses, compare, netns_of, ping},
     steps::status_of,
     way::{State, Way},
@@ -158,7 +158,7 @@ pub(super) async fn agent_killed(cluster: &mut Cluster) -> Result<()> {
 /// See [`super::cases::ALL`]. Only the agent's way to the API server is cut: kubelet would have no pods without it.
 pub(super) async fn server_away(cluster: &mut Cluster) -> Result<()> {
     define(cluster)?;
-    let way = Way::to(SERVER.trim_start_matches("http://")).await?;
+    let way = Way::to(SERVER_PORT).await?;
     cluster.kill_part("agent").await?;
     cluster.start_agent_through(way.port)?;
     cluster.wait_for_agent().await?;

@@ -1,8 +1,8 @@
 //! The manifests' pods on the emulated node: from the images that ship, with the mounts, users, capabilities and profiles that
 //! the manifests say, and the examples with them.
 //!
-//! There is no DaemonSet controller here: each DaemonSet's pod is made from its template. What the stand-ins cannot do is changed in
-//! one place, [`pod_of`].
+//! The stand-ins have no DaemonSet controller: each DaemonSet's pod is made from its template. What they cannot do is changed in
+//! one place, [`pod_of`]. With Kubernetes itself nothing of that is needed: see [`manifests`].
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +20,7 @@ use super::{
     Options, Progress, Tally,
     cluster::{CNI_CONF, Cluster, KUBECONFIG, NODE},
     dpdk::pods_of,
-    examples,
-    nodestate::NodeState,
+    examples, manifests,
     shell::run,
 };
 use crate::{cri::Runtime, images};
@@ -59,14 +58,17 @@ struct Made {
 /// Only what keeps it from starting.
 pub async fn play(options: &Options) -> Result<bool> {
     let progress = Progress { start: Instant::now() };
-    progress
-        .say("setting up: 4 VFs, two of them on vfio-pci; container images; stand-in API server and kubelet");
+    progress.say(&options.setting_up());
     images::import_shipped(&Runtime::at(Path::new(RUNTIME))?, env!("CARGO_PKG_VERSION")).await?;
     place_primary(options)?;
     let mut cluster = Cluster::start_bare(options).await?;
     let mut tally = Tally::default();
     let start = Instant::now();
-    let result = deploy(&mut cluster, options).await;
+    let is_real = options.kubernetes.is_some();
+    let result = match is_real {
+        true => manifests::deploy(&mut cluster, options).await,
+        false => deploy(&mut cluster, options).await,
+    };
     tally.count("the manifests' pods run from the images that ship", start, &result);
     if result.is_ok() {
         for case in examples::cases(&options.manifests.join("examples"))? {
@@ -79,14 +81,23 @@ pub async fn play(options: &Options) -> Result<bool> {
         tally.count("after the examples the node is as before the first", start, &result);
         let start = Instant::now();
         tally.count("the containers have no more rights than the manifests say", start, &rights());
+        if is_real {
+            let start = Instant::now();
+            let result = manifests::restarted(&mut cluster, options).await;
+            tally.count("both DaemonSets are restarted under pods with networks", start, &result);
+        }
         let start = Instant::now();
-        tally.count("doctor's job finds nothing wrong", start, &doctor(&cluster, options).await);
+        let result = match is_real {
+            true => manifests::doctor(&cluster, options).await,
+            false => doctor(&cluster, options).await,
+        };
+        tally.count("doctor's job finds nothing wrong", start, &result);
         let start = Instant::now();
-        tally.count(
-            "the uninstaller's pod takes everything from the node",
-            start,
-            &uninstall(&cluster, options).await,
-        );
+        let result = match is_real {
+            true => manifests::uninstalled(&cluster, options).await,
+            false => uninstall(&cluster, options).await,
+        };
+        tally.count("the uninstaller's pod takes everything from the node", start, &result);
     }
     if tally.failed > 0 {
         cluster.show_logs();
@@ -139,8 +150,7 @@ async fn deploy(cluster: &mut Cluster, options: &Options) -> Result<()> {
             .await?;
     }
     ensure!(probes.len() == 4, "{} probes", probes.len());
-    cluster.before = NodeState::read()?;
-    Ok(())
+    cluster.look_before()
 }
 
 impl Probe {

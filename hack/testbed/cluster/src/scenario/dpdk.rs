@@ -48,7 +48,7 @@ pub async fn dpdk(options: &DpdkOptions) -> Result<bool> {
     let start = Instant::now();
     tally.count("a pod against its host", start, &against_host(&cluster, options).await);
     let start = Instant::now();
-    tally.count("the node is as before the first pod", start, &cluster.before.returns().await);
+    tally.count("the node is as before the first pod", start, &cluster.is_as_before().await);
     let good = tally.end();
     if !good {
         cluster.show_logs();

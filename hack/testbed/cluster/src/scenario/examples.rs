@@ -169,7 +169,7 @@ fn interfaces(status: &[Value]) -> String {
 /// Takes the bridge away, and compares the node with what it was before the first example.
 pub(super) async fn clean(cluster: &Cluster) -> Result<()> {
     run("ip", &["link", "delete", BRIDGE])?;
-    cluster.before.returns().await
+    cluster.is_as_before().await
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ async fn deletes_what_multus_made(cluster: &Cluster) -> Result<()> {
     ensure!(notes()?.is_empty(), "notes of the old stack are left: {:?}", notes()?);
     // The reference host-device plugin, which undoes what it did, leaves the alias by which it knows a device.
     run("ip", &["link", "set", "dev", &netdev(&vf)?, "alias", ""])?;
-    cluster.before.returns().await
+    cluster.is_as_before().await
 }
 
 async fn start_new_pods(cluster: &Cluster) -> Result<()> {

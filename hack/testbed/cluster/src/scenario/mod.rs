@@ -14,6 +14,8 @@ mod examples;
 mod hardware;
 mod inside;
 mod install;
+mod kubernetes;
+mod manifests;
 mod migrate;
 mod mixed;
 mod networks;
@@ -49,6 +51,17 @@ pub struct Options {
     pub only: Vec<String>,
     /// How many pods are started at once.
     pub crowd: usize,
+    /// Folder of Kubernetes' own programs, which then run in place of the stand-ins.
+    pub kubernetes: Option<PathBuf>,
+}
+
+impl Options {
+    /// What is made first.
+    fn setting_up(&self) -> String {
+        let cluster =
+            if self.kubernetes.is_some() { "Kubernetes" } else { "stand-in API server and kubelet" };
+        format!("setting up: 4 VFs, two of them on vfio-pci; container images; {cluster}")
+    }
 }
 
 /// Prints what happens, with the time since the start.
@@ -166,7 +179,7 @@ pub async fn tests(options: &Options) -> Result<bool> {
 
 async fn set_up(progress: &Progress, options: &Options) -> Option<Demo> {
     let start = Instant::now();
-    progress.say("setting up: 4 VFs, two of them on vfio-pci; container images; stand-in API server and kubelet; Fairlead");
+    progress.say(&format!("{}; Fairlead", options.setting_up()));
     match Cluster::start(options).await {
         Ok(cluster) => {
             progress.ended(start, &Ok(()));

@@ -13,9 +13,6 @@ use serde_json::Value;
 
 use super::shell::run;
 
-/// How long things may take to settle after the last pod is gone (the kernel returns and removes links in the background).
-const LIMIT: Duration = Duration::from_secs(10);
-
 /// Settings of a link that must come back; the rest (index, counters, queues) is the kernel's.
 const LINK_KEYS: [&str; 8] =
     ["ifname", "altnames", "address", "mtu", "master", "vfinfo_list", "parentdev", "ifalias"];
@@ -49,24 +46,31 @@ impl NodeState {
         Ok(Self(lines))
     }
 
-    /// Waits until the node is as it was.
+    /// Waits until the node is as it was; things may take some time to settle after the last pod is gone.
     ///
     /// # Errors
     /// What is missing and what is too much, when it does not become so in time.
-    pub(super) async fn returns(&self) -> Result<()> {
+    pub(super) async fn returns(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             let now = Self::read()?;
             if now == *self {
                 return Ok(());
             }
-            if start.elapsed() > LIMIT {
+            if start.elapsed() > limit {
                 let lost: Vec<_> = self.0.difference(&now.0).map(|line| format!("  was    {line}")).collect();
                 let left: Vec<_> = now.0.difference(&self.0).map(|line| format!("  is now {line}")).collect();
                 bail!("the node is not as before the first pod:\n{}\n{}", lost.join("\n"), left.join("\n"));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Has the containers of another one.
+    pub(super) fn take_containers_from(&mut self, other: &Self) {
+        let is_container = |line: &String| line.starts_with("containerd: ");
+        self.0.retain(|line| !is_container(line));
+        self.0.extend(other.0.iter().filter(|line| is_container(line)).cloned());
     }
 
     /// How many things are compared.

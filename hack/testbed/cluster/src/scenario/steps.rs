@@ -215,7 +215,7 @@ impl Demo {
 
     async fn gone(&mut self) -> Result<()> {
         self.cluster.delete_pods(&["too-many", "left", "right", "dpdk"]).await?;
-        self.cluster.before.returns().await?;
+        self.cluster.is_as_before().await?;
         for resource in ["intel.com/sriov", "intel.com/sriov_dpdk"] {
             self.cluster.wait_for_allocatable(resource, 2).await?;
         }

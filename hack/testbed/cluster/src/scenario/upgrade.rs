@@ -71,7 +71,7 @@ async fn there_and_back(cluster: &mut Cluster, older: &Path, tally: &mut Tally) 
     cluster.delete_pods(&["newer", "older"]).await?;
     // What the older build knows nothing of, the next one that does takes away.
     run(&format!("{NEWER}/fairlead"), &["gc"])?;
-    cluster.before.returns().await
+    cluster.is_as_before().await
 }
 
 /// Starts a pod that is to keep all that it has.
