@@ -1,6 +1,7 @@
 //! The cluster of a scenario: stand-ins, images, Fairlead's parts, and what is done with pods.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -229,6 +230,11 @@ impl Cluster {
         for name in ["agent", "device-plugin"] {
             while self.kill_part(name).await.is_ok() {}
         }
+        let mut kubelets = self.parts.iter_mut().filter(|part| part.name == "kubelet");
+        if !kubelets.any(|part| matches!(part.child.try_wait(), Ok(None))) {
+            while self.kill_part("kubelet").await.is_ok() {}
+            self.start_kubelet()?;
+        }
         install_cni(&self.options.manifests, &self.programs)?;
         self.start_parts().await?;
         let pods = self.pods().list(&ListParams::default()).await?;
@@ -333,8 +339,22 @@ impl Cluster {
         }
         let pod: Pod = serde_json::from_value(document.clone())?;
         let name = pod.metadata.name.clone().unwrap_or_default();
-        let created = self.pods().create(&PostParams::default(), &pod).await;
-        created.map(drop).with_context(|| format!("create pod {name}"))
+        let (what, again) = (format!("pod {name} is created"), Cell::new(false));
+        self.wait_until(&what, async |cluster| {
+            match cluster.pods().create(&PostParams::default(), &pod).await {
+                Ok(_) => Ok(Some(())),
+                // A busy API server is asked again; it may have made the pod all the same.
+                Err(kube::Error::Api(status)) if status.code >= 500 => {
+                    again.set(true);
+                    Ok(None)
+                }
+                Err(kube::Error::Api(status)) if again.get() && status.reason == "AlreadyExists" => {
+                    Ok(Some(()))
+                }
+                Err(error) => Err(error).with_context(|| format!("create pod {name}")),
+            }
+        })
+        .await
     }
 
     /// Capacity and allocatable of every resource of the node, as rows.
