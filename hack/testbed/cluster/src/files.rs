@@ -1,4 +1,4 @@
-//! Writing files so that nobody reads half of one.
+//! Writing files so that nobody reads half of one, and removing them.
 
 use std::{
     fs::{self, OpenOptions},
@@ -6,6 +6,14 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
+
+/// What is gone already need not be removed.
+pub(crate) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
 
 /// Writes a file that only this user can read, by way of a temporary file beside it.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -19,7 +19,6 @@ use self::{
 };
 use crate::kubelet;
 
-const KUBECONFIG: &str = "/root/.kube/config";
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 const RESOURCE: &str = "k8s.v1.cni.cncf.io/resourceName";
@@ -58,7 +57,7 @@ pub async fn serve() -> Result<Option<Value>> {
 }
 
 async fn add(sandbox: &Sandbox, primary: &Path) -> Result<Value> {
-    let client = kubelet::client_of(Path::new(KUBECONFIG)).await?;
+    let client = kubelet::client_of(Path::new(kubelet::KUBECONFIG)).await?;
     let delegates = delegates(&client, sandbox, primary).await?;
     let notes = Notes::new(&sandbox.container_id);
     notes.write(&delegates)?;
@@ -93,7 +92,9 @@ async fn delete(sandbox: &Sandbox, primary: &Path) -> Result<()> {
     let delegates = match notes.read()? {
         Some(delegates) => delegates,
         // What it would be now, by what can still be read.
-        None => match delegates(&kubelet::client_of(Path::new(KUBECONFIG)).await?, sandbox, primary).await {
+        None => match delegates(&kubelet::client_of(Path::new(kubelet::KUBECONFIG)).await?, sandbox, primary)
+            .await
+        {
             Ok(delegates) => delegates,
             Err(_) => return Ok(()),
         },

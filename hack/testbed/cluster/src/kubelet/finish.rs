@@ -14,6 +14,7 @@ use super::{
     sandbox_config::{PodId, cgroup_parent},
     volumes,
 };
+use crate::files::absent_is_fine;
 
 /// The first pause between tries, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
@@ -78,13 +79,6 @@ fn remove_cgroups(root: &Path, parent: &str) -> io::Result<()> {
         }
     }
     absent_is_fine(fs::remove_dir(&folder))
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Repeats something that must happen in the end, with growing pauses.

@@ -17,7 +17,7 @@ mod plan;
 mod pod_resources;
 mod pods;
 mod relist;
-mod sandbox_config;
+pub(crate) mod sandbox_config;
 mod scheduler;
 mod start;
 mod status;
@@ -162,6 +162,9 @@ pub fn client(server: &str) -> Result<Client> {
     let url = server.parse().with_context(|| format!("{server:?} is no URL of an API server"))?;
     client_with(kube::Config::new(url))
 }
+
+/// Where the API server of a node says how it is reached.
+pub const KUBECONFIG: &str = "/root/.kube/config";
 
 /// A client for the server of a kubeconfig.
 ///

@@ -18,7 +18,7 @@ use crate::cri::{
 };
 
 /// By which a static pod's mirror in the API tells whose it is.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The three names of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

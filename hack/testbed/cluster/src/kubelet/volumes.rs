@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod
 use nix::mount::{MsFlags, mount, umount};
 
 use super::sandbox_config::PodId;
+use crate::files::absent_is_fine;
 
 /// Makes the pod's volumes; may be repeated. Returns the host folder or file of each. An error is kubelet's text.
 pub(super) fn set_up(pod: &Pod, root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
@@ -88,10 +89,7 @@ pub(super) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
             }
         }
     }
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    absent_is_fine(fs::remove_dir_all(&folder))
 }
 
 /// Writes the pod's /etc/hosts.

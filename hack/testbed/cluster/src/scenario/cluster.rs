@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::{Options, hardware, install, kubernetes, nodestate::NodeState, shell::run};
+pub(super) use crate::kubelet::KUBECONFIG;
 use crate::kubelet::client;
 
 pub(super) const NODE: &str = "node1";
 const SERVER: &str = "http://127.0.0.1:6443";
 /// Where the API server listens, be it the stand-in or the real one.
 pub(super) const SERVER_PORT: &str = "127.0.0.1:6443";
-pub(super) const KUBECONFIG: &str = "/root/.kube/config";
 pub(super) const CNI_CONF: &str = "/etc/cni/net.d";
 /// How long anything may take to happen unless it is said otherwise, under software emulation.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -26,9 +26,9 @@ use super::{
 use crate::{cri::Runtime, images};
 
 /// Every object of the overlay `all`, rendered.
-const MANIFESTS: &str = "all.yaml";
+pub(super) const MANIFESTS: &str = "all.yaml";
 /// The uninstaller, rendered.
-const UNINSTALL: &str = "uninstall.yaml";
+pub(super) const UNINSTALL: &str = "uninstall.yaml";
 /// What a ConfigMap's volume becomes here.
 const CONFIG_MAPS: &str = "/var/lib/fairlead-testbed/config-maps";
 /// Where a container looks for the API server's address and credentials.
@@ -117,8 +117,7 @@ fn place_primary(options: &Options) -> Result<()> {
 
 /// Runs the pods of all DaemonSets, until kubelet has the devices and the configuration is in place.
 async fn deploy(cluster: &mut Cluster, options: &Options) -> Result<()> {
-    let text = fs::read_to_string(options.manifests.join(MANIFESTS)).context(MANIFESTS)?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context(MANIFESTS)?;
+    let objects = manifests::objects(&options.manifests.join(MANIFESTS))?;
     let mut probes = Vec::new();
     let mut names = Vec::new();
     for set in objects.iter().filter(|object| object["kind"] == "DaemonSet") {
@@ -238,20 +237,16 @@ async fn doctor(cluster: &Cluster, options: &Options) -> Result<()> {
             Ok(phase.filter(|phase| phase == "Succeeded" || phase == "Failed"))
         })
         .await?;
-    let log = cluster.pod_log(name)?;
-    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR")).collect();
-    ensure!(errors.is_empty(), "{}", errors.join("; "));
-    ensure!(log.lines().any(|line| line.starts_with("ok")), "it found nothing well either: {log}");
+    manifests::judge(&cluster.pod_log(name)?)?;
     cluster.delete_pods(&[name]).await
 }
 
 /// As the documents have it: the DaemonSet goes, then the uninstaller comes.
 async fn uninstall(cluster: &Cluster, options: &Options) -> Result<()> {
-    let text = fs::read_to_string(options.manifests.join(UNINSTALL)).context(UNINSTALL)?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context(UNINSTALL)?;
+    let objects = manifests::objects(&options.manifests.join(UNINSTALL))?;
     let set = objects.iter().find(|object| object["kind"] == "DaemonSet").context("no DaemonSet")?;
     let pod = pod_of(set, &objects)?.pod;
-    let placed = [Path::new(CNI_CONF).join("00-fairlead.conflist"), "/opt/cni/bin/fairlead".into()];
+    let placed = manifests::placed();
     ensure!(placed.iter().all(|file| file.exists()), "nothing is there that could go");
     cluster.delete_pods(&["fairlead-cni-node1"]).await?;
     ensure!(placed.iter().all(|file| file.exists()), "it went with its DaemonSet");

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::{Options, Progress, Tally, cluster::Cluster, shell::run};
+use super::{Options, Progress, Tally, cluster::Cluster, manifests::objects, shell::run};
 
 /// How long a job may take.
 const JOB_LIMIT: Duration = Duration::from_secs(400);
@@ -59,10 +59,7 @@ pub async fn dpdk(options: &DpdkOptions) -> Result<bool> {
 
 /// The pods that a job controller would make of a file's jobs.
 pub(super) fn pods_of(file: &Path) -> Result<Vec<Value>> {
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| format!("{} is no YAML", file.display()))?;
-    let jobs = documents.into_iter().filter(|document| document["kind"] == "Job");
+    let jobs = objects(file)?.into_iter().filter(|document| document["kind"] == "Job");
     let pods = jobs.map(|job| {
         let mut pod = job["spec"]["template"].clone();
         pod["apiVersion"] = json!("v1");

@@ -1,11 +1,11 @@
 //! The examples, as far as this node's card does what they ask for.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{cluster::Cluster, shell::run, steps::status_of};
+use super::{cluster::Cluster, manifests::objects, shell::run, steps::status_of};
 
 /// Examples that are played together: the node has two VFs of each resource.
 const TOGETHER: [&[&str]; 2] = [
@@ -42,9 +42,7 @@ pub(super) fn cases(folder: &Path) -> Result<Vec<Case>> {
 fn case(folder: &Path, files: &[&str]) -> Result<Case> {
     let (mut networks, mut pods) = (Vec::new(), Vec::new());
     for file in files {
-        let text = fs::read_to_string(folder.join(file)).with_context(|| (*file).to_owned())?;
-        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| (*file).to_owned())?;
-        for object in objects {
+        for object in objects(&folder.join(file))? {
             match object["kind"].as_str() {
                 Some("NetworkAttachmentDefinition") => networks.push(without_rate(object)?),
                 Some("Pod") => pods.push(with_image(object)),
@@ -184,7 +182,7 @@ mod tests {
     fn every_example_is_played() {
         let mut played: Vec<&str> = TOGETHER.concat();
         played.sort_unstable();
-        let entries = fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().file_name());
+        let entries = std::fs::read_dir(examples()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut there: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
         there.retain(|name| name.ends_with(".yaml"));
         there.sort();

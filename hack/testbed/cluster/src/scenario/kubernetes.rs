@@ -15,7 +15,7 @@ use super::{
     cluster::{Cluster, KUBECONFIG, NODE},
     shell::run,
 };
-use crate::kubelet::client_of;
+use crate::kubelet::{client_of, sandbox_config::MIRROR};
 
 /// Where the API server listens.
 const SERVER: &str = "https://127.0.0.1:6443";
@@ -25,8 +25,6 @@ const ADDRESS: &str = "10.0.2.15";
 const STATE: &str = "/run/kubernetes";
 /// Where kubelet looks for static pods.
 const STATIC: &str = "/etc/kubernetes/manifests";
-/// What kubelet writes on the mirror of a static pod.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The definition of networks, as it ships.
 const NETWORKS: &str =
     include_str!("../../../../../deploy/kustomize/crd/network-attachment-definitions.yaml");

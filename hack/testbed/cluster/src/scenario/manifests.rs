@@ -1,6 +1,9 @@
 //! The manifests on Kubernetes itself: applied with kubectl, run by the DaemonSets' controller, with their own accounts and rights.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Options,
     cluster::{CNI_CONF, Cluster, NODE},
+    deployed::{MANIFESTS, UNINSTALL},
     steps::status_of,
 };
 
@@ -20,7 +24,7 @@ const POLICIES: u64 = 30;
 
 /// Applies every object, and waits until the DaemonSets are ready and kubelet has the devices.
 pub(super) async fn deploy(cluster: &mut Cluster, options: &Options) -> Result<()> {
-    let mut objects = objects(&options.manifests.join("all.yaml"))?;
+    let mut objects = objects(&options.manifests.join(MANIFESTS))?;
     suit(&mut objects, release(cluster)?);
     for object in &objects {
         cluster
@@ -82,19 +86,16 @@ pub(super) async fn doctor(cluster: &Cluster, options: &Options) -> Result<()> {
                 .then_some(()))
         })
         .await?;
-    let log = cluster.kubectl(&["-n", NAMESPACE, "logs", "job/fairlead-doctor"])?;
-    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR")).collect();
-    ensure!(errors.is_empty(), "{}", errors.join("; "));
-    ensure!(log.lines().any(|line| line.starts_with("ok")), "it found nothing well either: {log}");
+    judge(&cluster.kubectl(&["-n", NAMESPACE, "logs", "job/fairlead-doctor"])?)?;
     cluster.kubectl(&["-n", NAMESPACE, "delete", "job", "fairlead-doctor"]).map(drop)
 }
 
 /// As the documents have it: the DaemonSet goes, then the uninstaller comes.
 pub(super) async fn uninstalled(cluster: &Cluster, options: &Options) -> Result<()> {
-    let placed = [Path::new(CNI_CONF).join("00-fairlead.conflist"), "/opt/cni/bin/fairlead".into()];
+    let placed = placed();
     cluster.kubectl(&["-n", NAMESPACE, "delete", "daemonset", "fairlead-cni", "--wait"])?;
     ensure!(placed.iter().all(|file| file.exists()), "it went with its DaemonSet");
-    cluster.apply_file(&options.manifests.join("uninstall.yaml"))?;
+    cluster.apply_file(&options.manifests.join(UNINSTALL))?;
     cluster
         .wait_until("program and configuration are gone", async |_| {
             Ok((!placed.iter().any(|file| file.exists())).then_some(()))
@@ -103,7 +104,21 @@ pub(super) async fn uninstalled(cluster: &Cluster, options: &Options) -> Result<
     cluster.kubectl(&["-n", NAMESPACE, "delete", "daemonset", "fairlead-uninstall"]).map(drop)
 }
 
-fn objects(file: &Path) -> Result<Vec<Value>> {
+/// What doctor's job says is that nothing is wrong.
+pub(super) fn judge(log: &str) -> Result<()> {
+    let errors: Vec<&str> = log.lines().filter(|line| line.starts_with("ERROR")).collect();
+    ensure!(errors.is_empty(), "{}", errors.join("; "));
+    ensure!(log.lines().any(|line| line.starts_with("ok")), "it found nothing well either: {log}");
+    Ok(())
+}
+
+/// What an installed node has, and one that it was taken from has not.
+pub(super) fn placed() -> [PathBuf; 2] {
+    [Path::new(CNI_CONF).join("00-fairlead.conflist"), "/opt/cni/bin/fairlead".into()]
+}
+
+/// The objects of a manifest.
+pub(super) fn objects(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     serde_saphyr::from_multiple(&text).with_context(|| file.display().to_string())
 }

@@ -12,6 +12,7 @@ use super::{
     shell::run,
     steps::status_of,
 };
+use crate::kubelet::sandbox_config::MIRROR;
 
 /// The bridge that the plugin on disk makes, and leaves.
 const BRIDGE: &str = "on-disk0";
@@ -109,7 +110,7 @@ fn asked(cluster: &Cluster) -> Result<Vec<Value>> {
         pod(name, Some(&format!(r#"[{{"name": "asked", "ips": ["{address}/24"]}}]"#)), &json!({}))
     };
     let mut mirror = asking("static-node1", "10.1.1.13");
-    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("3fb1c2d4");
+    mirror["metadata"]["annotations"][MIRROR] = json!("3fb1c2d4");
     Ok(vec![asking("first", "10.1.1.11"), asking("second", "10.1.1.12"), mirror])
 }
 

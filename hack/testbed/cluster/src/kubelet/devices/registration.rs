@@ -16,7 +16,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 use super::DeviceManager;
-use crate::kubelet::{Stop, stopped};
+use crate::{
+    files::absent_is_fine,
+    kubelet::{Stop, stopped},
+};
 
 /// Removes the sockets that are in the folder, as kubelet does when it starts: plugins see it and register again. A plugin may
 /// be at the same.
@@ -24,23 +27,15 @@ pub(super) fn remove_sockets(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
-            remove(&entry.path())?;
+            absent_is_fine(fs::remove_file(entry.path()))?;
         }
     }
     Ok(())
 }
 
-/// Removes a file that may be gone already.
-fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })
-}
-
 /// Listens on a socket for root only, in place of whatever was there.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    remove(path)?;
+    absent_is_fine(fs::remove_file(path))?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
