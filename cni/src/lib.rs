@@ -3,6 +3,7 @@
 pub mod agent_client;
 pub mod agent_protocol;
 pub mod alone;
+mod boot;
 pub mod cli;
 pub mod config;
 mod disk;

@@ -86,7 +86,7 @@ pub(super) fn before_up(pod: &Pod, interface: &str) -> Result<(), CniError> {
     }
     // Without IPv6 there are none of its settings, and kernels may be built without optimism; neighbours that miss the news
     // learn from the first packet.
-    let _ = sysctl::set_all(Some(&pod.netns), &settings);
+    let _ = sysctl::set_new(Some(&pod.netns), &settings);
     let Some(accept) = pod.ipv6.accept_ra else { return Ok(()) };
     let value = match accept {
         AcceptRa::No => "0",

@@ -207,7 +207,7 @@ pub(super) fn reported(link: &Link) -> Interface {
 /// Has the host take no routes from what it hears on a link of ours, as the reference plugins do. Without IPv6 there is
 /// nothing to be set.
 pub(super) fn own_routes(link: &str) {
-    let _ = sysctl::set(None, &format!("net/ipv6/conf/{link}/accept_ra"), "0");
+    let _ = sysctl::set_new(None, &[(&format!("net/ipv6/conf/{link}/accept_ra"), "0")]);
 }
 
 /// Lets the host pass on packets, of the families that there are addresses of.

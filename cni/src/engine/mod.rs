@@ -14,7 +14,7 @@ mod takeover;
 mod undo;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,9 @@ use fairlead_kernel::{Netns, NetnsId};
 
 use crate::{
     agent_protocol::{PodRef, Timing},
+    boot,
     config::{Fields, Injection, NetworkConfig},
+    disk::failed,
     drivers::{Host, Ipv6, Pass, Request, Spec, kernel, sriov::States, takes},
     exec::{PluginEnv, find},
     history::History,
@@ -100,15 +102,13 @@ impl Engine {
     ///
     /// # Errors
     /// When the kernel refuses a socket or tells no boot ID.
-    pub fn open(state_dir: &std::path::Path, run_dir: &std::path::Path) -> Result<Self, CniError> {
-        const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(BOOT_ID)
-            .map_err(|error| CniError::new(code::IO, format!("read {BOOT_ID}: {error}")))?;
+    pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, CniError> {
+        let boot_id = boot::id().map_err(|error| failed("read", Path::new(boot::ID), &error))?;
         Ok(Self {
             host: Host::open()?,
             store: Store::new(state_dir),
             locks: run_dir.join("locks"),
-            boot_id: boot_id.trim().to_owned(),
+            boot_id: boot_id.to_owned(),
             sriov_cni: States::default(),
             history: History::new(state_dir),
             rehearses: false,
@@ -149,7 +149,7 @@ impl Engine {
     ///
     /// # Errors
     /// Code 8 when it is missing, no network namespace, or the host's own.
-    pub fn sandbox_netns(&self, path: &std::path::Path) -> Result<(Netns, NetnsId), CniError> {
+    pub fn sandbox_netns(&self, path: &Path) -> Result<(Netns, NetnsId), CniError> {
         let invalid = |text: String| CniError::new(code::INVALID_NETNS, text);
         let netns =
             Netns::open(path).map_err(|error| invalid(format!("CNI_NETNS: {}", kernel(error).msg)))?;

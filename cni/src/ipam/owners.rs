@@ -56,7 +56,7 @@ impl Owners {
         // Where the file system keeps coarser times another program's change could go unnoticed: then there is no stamp, and
         // every call looks for itself.
         if folder.metadata()?.modified()? == now {
-            write(&self.dir.join(STAMP), self.stamp()?.as_bytes())
+            rewrite(&self.dir.join(STAMP), self.stamp()?.as_bytes())
         } else {
             Ok(())
         }
@@ -172,4 +172,15 @@ fn file_name(owner: &Owner) -> String {
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+/// Replaces the text of a file of some bytes. One of the same length is overwritten where it is: file systems put one on disk at
+/// once that was emptied first, and that takes longer than all the rest.
+pub(super) fn rewrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let length = file.metadata()?.len();
+    if length != 0 && usize::try_from(length) != Ok(bytes.len()) {
+        file.set_len(0)?;
+    }
+    file.write_all(bytes)
 }

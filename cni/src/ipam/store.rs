@@ -18,11 +18,17 @@ use std::{
     time::Duration,
 };
 
-use super::{IpamError, Owner, owners::Owners, store_lock};
-use crate::protocol::env::{check_identifier, check_interface};
+use super::{
+    IpamError, Owner,
+    owners::{self, Owners},
+    store_lock,
+};
+use crate::{
+    boot,
+    protocol::env::{check_identifier, check_interface},
+};
 
 const LAST: &str = "last_reserved_ip.";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where a network's store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +69,8 @@ impl Store {
             source,
         })?;
         let lock = store_lock::take(&dir, limit)?;
-        let boot_id = fs::read_to_string(BOOT_ID).map_err(failed("read", Path::new(BOOT_ID)))?;
-        let owners = Owners::new(&place.data_dir, &place.network, boot_id.trim());
+        let boot_id = boot::id().map_err(failed("read", Path::new(boot::ID)))?;
+        let owners = Owners::new(&place.data_dir, &place.network, boot_id);
         let mut store = Self { dir, owners, changed: false, index_failed: Cell::new(false), _lock: lock };
         if !store.owners.is_current() {
             let found = store.scan()?;
@@ -198,10 +204,7 @@ impl Store {
 
     fn set_last(&self, set: usize, address: IpAddr) -> Result<(), IpamError> {
         let path = self.dir.join(format!("{LAST}{set}"));
-        let written = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        written
-            .and_then(|mut file| file.write_all(address.to_string().as_bytes()))
-            .map_err(failed("write", &path))
+        owners::rewrite(&path, address.to_string().as_bytes()).map_err(failed("write", &path))
     }
 
     /// Reads every reservation. Empty and torn ones are removed: the lock is held, so nobody is writing them.

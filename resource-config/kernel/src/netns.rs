@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 
 use nix::libc;
@@ -24,6 +25,8 @@ const OWN: &str = "/proc/thread-self/ns/net";
 pub struct Netns {
     file: File,
     path: PathBuf,
+    /// Its cookie, where that is known without entering it.
+    cookie: OnceLock<Option<u64>>,
 }
 
 /// Which namespace it is, whatever paths lead to it.
@@ -108,14 +111,16 @@ impl Netns {
             }
             Err(source) => return Err(NetnsError::Open { path: path.to_owned(), source }),
         };
-        let netns = Self { file, path: path.to_owned() };
+        let netns = Self { file, path: path.to_owned(), cookie: OnceLock::new() };
         netns.check()?;
         Ok(netns)
     }
 
     /// The namespace that the calling thread is in.
     pub fn current() -> Result<Self, NetnsError> {
-        Self::open(Path::new(OWN))
+        let own = Self::open(Path::new(OWN))?;
+        own.cookie.get_or_init(own_cookie);
+        Ok(own)
     }
 
     fn check(&self) -> Result<(), NetnsError> {
@@ -140,11 +145,18 @@ impl Netns {
         &self.path
     }
 
-    /// Which namespace this is. Enters it once, for its cookie.
+    /// Which namespace this is. Enters it once, for its cookie, unless it was opened as the caller's own.
     pub fn id(&self) -> Result<NetnsId, NetnsError> {
         let metadata =
             self.file.metadata().map_err(|source| NetnsError::Open { path: self.path.clone(), source })?;
-        Ok(NetnsId { dev: metadata.dev(), inode: metadata.ino(), cookie: self.run(own_cookie)? })
+        let cookie = match self.cookie.get() {
+            Some(cookie) => *cookie,
+            None => {
+                let cookie = self.run(own_cookie)?;
+                *self.cookie.get_or_init(|| cookie)
+            }
+        };
+        Ok(NetnsId { dev: metadata.dev(), inode: metadata.ino(), cookie })
     }
 
     /// Runs `work` in this namespace on a thread of its own, and waits for it. The calling thread does not move, so no
@@ -192,6 +204,7 @@ mod tests {
     fn the_own_namespace_is_one_whatever_leads_to_it() {
         let current = Netns::current().unwrap();
         let same = Netns::open(Path::new("/proc/self/ns/net")).unwrap();
+        assert_eq!(current.cookie.get(), Some(&own_cookie()));
         let inode = current.as_fd().try_clone_to_owned().map(File::from).unwrap().metadata().unwrap().ino();
         assert_eq!(same.file.metadata().unwrap().ino(), inode);
     }

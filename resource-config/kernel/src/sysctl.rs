@@ -1,7 +1,7 @@
 //! Kernel settings under `/proc/sys`, by path: the dotted form of a key cannot name an interface with a dot in it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::netns::{Netns, NetnsError};
@@ -74,6 +74,14 @@ pub fn set_all(
     within(netns, || settings.iter().map(|(key, value)| write(Path::new(ROOT), key, value)).collect())
 }
 
+/// As [`set_all`], for what is most likely otherwise: a setting is looked at only when it cannot be set.
+pub fn set_new(
+    netns: Option<&Netns>,
+    settings: &[(&str, &str)],
+) -> Result<Vec<Result<(), SysctlError>>, SysctlError> {
+    within(netns, || settings.iter().map(|(key, value)| overwrite(Path::new(ROOT), key, value)).collect())
+}
+
 /// Reads several, entering the namespace once.
 pub fn get_all(
     netns: Option<&Netns>,
@@ -111,9 +119,20 @@ fn write(root: &Path, key: &str, value: &str) -> Result<bool, SysctlError> {
         // What cannot be read can perhaps be written; if not, that error tells.
         Ok(_) | Err(_) => {}
     }
-    let failed = |source| SysctlError::Write { key: key.to_owned(), value: value.to_owned(), source };
-    fs::write(path(root, key)?, value).map_err(failed)?;
-    Ok(true)
+    overwrite(root, key, value).map(|()| true)
+}
+
+/// Sets a setting; one that cannot be set may be right already.
+fn overwrite(root: &Path, key: &str, value: &str) -> Result<(), SysctlError> {
+    let opened = File::options().write(true).open(path(root, key)?);
+    match opened.and_then(|mut file| file.write_all(value.as_bytes())) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(SysctlError::Missing { key: key.to_owned() })
+        }
+        Err(_) if read(root, key).is_ok_and(|current| current == value) => Ok(()),
+        Err(source) => Err(SysctlError::Write { key: key.to_owned(), value: value.to_owned(), source }),
+    }
 }
 
 #[cfg(test)]
@@ -134,21 +153,25 @@ mod tests {
         let root = root();
         assert!(write(root.path(), KEY, "1").unwrap());
         assert_eq!(read(root.path(), KEY).unwrap(), "1");
-        let file = fs::File::open(root.path().join(KEY)).unwrap();
+        let file = File::open(root.path().join(KEY)).unwrap();
         let mut permissions = file.metadata().unwrap().permissions();
         permissions.set_readonly(true);
         file.set_permissions(permissions).unwrap();
         assert!(!write(root.path(), KEY, "1").unwrap());
+        overwrite(root.path(), KEY, "1").unwrap();
     }
 
     #[test]
     fn a_missing_setting_is_told_as_such_and_not_created() {
         let root = root();
         let key = "net/ipv6/conf/eth0.100/ndisc_notify";
-        let error = write(root.path(), key, "1").unwrap_err();
-        assert!(error.is_missing());
-        assert!(error.to_string().contains(key));
-        assert!(!root.path().join(key).exists());
+        for error in
+            [write(root.path(), key, "1").unwrap_err(), overwrite(root.path(), key, "1").unwrap_err()]
+        {
+            assert!(error.is_missing());
+            assert!(error.to_string().contains(key));
+            assert!(!root.path().join(key).exists());
+        }
     }
 
     #[test]

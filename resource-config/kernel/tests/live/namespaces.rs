@@ -66,6 +66,10 @@ fn settings_are_those_of_the_namespace() {
     assert!(sysctl::set(Some(&sandbox.netns), key, "1").unwrap());
     assert!(!sysctl::set(Some(&sandbox.netns), key, "1").unwrap());
     assert_eq!(sysctl::get(Some(&sandbox.netns), key).unwrap(), "1");
+    assert!(sysctl::set_new(Some(&sandbox.netns), &[(key, "0")]).unwrap()[0].is_ok());
+    assert_eq!(sysctl::get(Some(&sandbox.netns), key).unwrap(), "0");
+    assert!(sysctl::set_new(Some(&sandbox.netns), &[(key, "what")]).unwrap()[0].is_err());
+    assert!(sysctl::set(Some(&sandbox.netns), key, "1").unwrap());
     assert!(sysctl::get(None, key).unwrap_err().is_missing());
     let both = [(key, "0"), ("net/ipv4/conf/pf0.101/arp_notify", "1")];
     let results = sysctl::set_all(Some(&sandbox.netns), &both).unwrap();
