@@ -9,12 +9,11 @@ use fairlead_resource_config::error_text;
 use tokio::sync::watch;
 use tokio::time::{self, Instant};
 
-use super::folder::{Changes, KUBELET_SOCKET};
+use super::folder::{Changes, KUBELET_SOCKET, Kubelet};
 use super::listening::{Listening, Place, Way};
 use super::retry::Retry;
 use super::{POLL, Registration, Server, wait};
 use crate::Stop;
-use crate::files::FileId;
 use crate::kubelet_error::KubeletError;
 use crate::service::{self, Service};
 
@@ -27,12 +26,6 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// How long a kubelet may take to find the socket in `plugins_registry` before it is told otherwise. Its watcher looks every
 /// second.
 const WATCHER_GRACE: Duration = Duration::from_millis(1500);
-
-/// How long after kubelet's socket is seen the news of its appearance may come, which would make it another kubelet.
-const SETTLE: Duration = Duration::from_millis(50);
-
-/// Which kubelet: its socket, and how often one has appeared.
-type Kubelet = (FileId, u64);
 
 impl Server {
     /// Serves in `device-plugins` and registers, until told to stop.
@@ -72,7 +65,7 @@ impl Server {
         let mut registered_with = None;
         let mut retry = Retry::new(LAST_RETRY);
         while !stop.is_stopped() {
-            let appearances = changes.borrow_and_update().kubelet;
+            let kubelet = changes.borrow_and_update().kubelet;
             match listening.place().await {
                 Place::Ours => {}
                 Place::Gone => {
@@ -87,7 +80,7 @@ impl Server {
                     continue;
                 }
             }
-            let Some(kubelet) = FileId::of(&kubelet_socket).map(|id| (id, appearances)) else {
+            let Some(kubelet) = kubelet else {
                 if retry.is_news("absent") {
                     tracing::info!(%resource, path = %kubelet_socket.display(), "waiting for kubelet");
                 }
@@ -142,7 +135,7 @@ impl Server {
     fn first(&self, since: Instant) -> Instant {
         let has_watcher = self.shared.options.registration == Registration::Auto
             && self.shared.options.node.plugins_registry().is_dir();
-        since + if has_watcher { WATCHER_GRACE } else { SETTLE }
+        if has_watcher { since + WATCHER_GRACE } else { since }
     }
 
     /// When a kubelet that was told of the plugin is to be told again.
