@@ -20,6 +20,7 @@ use crate::{
         result::CniResult,
         version,
     },
+    say::to_system_log,
 };
 
 /// A plugin that the executable can be.
@@ -69,6 +70,9 @@ impl Plugin {
     pub fn handle(self, call: &Call, stdin: &str) -> Result<Option<String>, CniError> {
         let config = Config::parse(stdin)?;
         version::allows(config.version, call.verb)?;
+        if config.fields.flag("systemLog")?.unwrap_or(true) {
+            to_system_log(self.about(call, &config));
+        }
         foreign_netns(call)?;
         if self == Self::Driver("tuning") && matches!(call.verb, Verb::Add | Verb::Check) {
             drivers::tuning::refuse_duplicates(stdin)?;
@@ -78,6 +82,20 @@ impl Plugin {
             Self::Driver(kind) => driver::handle(kind, call, &config),
             Self::Loopback => loopback::handle(call, &config),
         }
+    }
+
+    /// What lines in the system's log are about.
+    fn about(self, call: &Call, config: &Config) -> String {
+        let mut about = format!("{} of {}, network {}", call.verb, self.name(), config.name);
+        if let (Some(namespace), Some(pod)) =
+            (call.args.get("K8S_POD_NAMESPACE"), call.args.get("K8S_POD_NAME"))
+        {
+            about.push_str(&format!(", pod {namespace}/{pod}"));
+        }
+        if !call.container_id.is_empty() {
+            about.push_str(&format!(", interface {} (sandbox {})", call.interface, call.container_id));
+        }
+        about
     }
 }
 

@@ -95,6 +95,8 @@ impl Pod {
 /// - `strictCheck`: CHECK fails for every difference, not only for what is lost, unfinished or somebody else's.
 /// - `stateDir`: For a plugin that is called by its upstream name: where records are; by default `/var/lib/fairlead`.
 /// - `runDir`: For such a plugin: where locks are; by default `/run/fairlead`.
+/// - `systemLog`: For such a plugin, and for `host-local` and `static`: what is said, and why calls failed, also goes to the system's
+///   log; by default true.
 /// - `mac`: Hardware address, of those that take one (bridge, macvlan, sriov, tuning): unicast. The annotation's comes before
 ///   `args.cni.mac`, that before `MAC` in `CNI_ARGS`, that before this key.
 #[derive(Clone, Copy, Debug)]

@@ -61,7 +61,7 @@ const NETWORKS: &[Section] = &[
         title: "Every plugin",
         about: "",
         files: &[COMMON, "cni/src/drivers/ipv6.rs"],
-        shared: &["cni/src/engine/attach.rs", "cni/src/alone/driver.rs"],
+        shared: &["cni/src/engine/attach.rs", "cni/src/alone/driver.rs", "cni/src/alone/mod.rs"],
     },
     Section {
         title: "sriov",

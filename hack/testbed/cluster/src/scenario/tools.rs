@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    io::Write,
+    os::unix::{net::UnixDatagram, process::CommandExt},
     path::Path,
     process::{Command, Stdio},
 };
@@ -190,6 +191,23 @@ fn history(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// An ADD that fails, of a plugin that is called by itself.
+fn fail_by_itself() -> Result<()> {
+    let mut plugin = Command::new(FAIRLEAD)
+        .arg0("/opt/cni/bin/macvlan")
+        .envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "by-itself"), ("CNI_IFNAME", "net1")])
+        .envs([("CNI_NETNS", "/nonexistent"), ("CNI_PATH", "/opt/cni/bin")])
+        .env("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=by-itself")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .context(FAIRLEAD)?;
+    let config = json!({"cniVersion": "1.0.0", "name": "n", "type": "macvlan"});
+    plugin.stdin.take().context("no standard input")?.write_all(config.to_string().as_bytes())?;
+    ensure!(!plugin.wait()?.success(), "an ADD without a namespace went well");
+    Ok(())
+}
+
 /// Why an ADD failed is in the system's log, with the pod.
 async fn system_log(cluster: &Cluster) -> Result<()> {
     let keeper = match Path::new(SYSTEM_LOG).exists() {
@@ -199,6 +217,7 @@ async fn system_log(cluster: &Cluster) -> Result<()> {
     cluster.apply_document(&pod("told", Some("no-such-network"), &json!({})))?;
     cluster.wait_for_event("told", "no-such-network").await?;
     cluster.delete_pods(&["told"]).await?;
+    fail_by_itself()?;
     let lines = match &keeper {
         None => run("journalctl", &["--quiet", "--no-pager", "-t", "fairlead"])?,
         Some(keeper) => {
@@ -212,9 +231,13 @@ async fn system_log(cluster: &Cluster) -> Result<()> {
             lines
         }
     };
-    let is = |line: &str| line.contains("pod default/told") && line.contains("default/no-such-network");
-    let line =
-        lines.lines().find(|line| is(line)).with_context(|| format!("the system's log has only: {lines}"))?;
-    println!("    {line}");
+    for words in [["pod default/told", "default/no-such-network"], ["pod default/by-itself", "/nonexistent"]]
+    {
+        let line = lines
+            .lines()
+            .find(|line| words.iter().all(|word| line.contains(word)))
+            .with_context(|| format!("the system's log has no line with {words:?}: {lines}"))?;
+        println!("    {line}");
+    }
     Ok(())
 }
