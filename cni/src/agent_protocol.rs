@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::status::NetworkStatus;
+use crate::{networks::nad::NetworkAttachmentDefinition, status::NetworkStatus};
 
 /// Version of the protocol that this build speaks.
 pub const VERSION: u32 = 2;
@@ -67,6 +67,14 @@ pub enum Call {
         #[serde(rename = "deadlineMs")]
         deadline_ms: u64,
     },
+    /// What are the definitions of these networks? Operators' tools ask (version 2).
+    Definitions {
+        /// `namespace/name` of each.
+        networks: Vec<String>,
+        /// Milliseconds that the caller waits for the answer.
+        #[serde(rename = "deadlineMs")]
+        deadline_ms: u64,
+    },
 }
 
 impl Call {
@@ -77,7 +85,9 @@ impl Call {
             Self::Resolve(resolve) => resolve.deadline_ms = milliseconds,
             Self::Report(report) => report.deadline_ms = milliseconds,
             Self::Notify(notify) => notify.deadline_ms = milliseconds,
-            Self::Health { deadline_ms } => *deadline_ms = milliseconds,
+            Self::Health { deadline_ms } | Self::Definitions { deadline_ms, .. } => {
+                *deadline_ms = milliseconds;
+            }
         }
     }
 
@@ -87,7 +97,7 @@ impl Call {
             Self::Resolve(resolve) => resolve.deadline_ms,
             Self::Report(report) => report.deadline_ms,
             Self::Notify(notify) => notify.deadline_ms,
-            Self::Health { deadline_ms } => *deadline_ms,
+            Self::Health { deadline_ms } | Self::Definitions { deadline_ms, .. } => *deadline_ms,
         }
     }
 }
@@ -265,6 +275,11 @@ pub enum Answer {
     Taken,
     /// How the agent is.
     Health(Health),
+    /// Those of the networks that there are.
+    Definitions {
+        /// In no particular order.
+        found: Vec<NetworkAttachmentDefinition>,
+    },
     /// The call failed.
     Failed(Failure),
 }

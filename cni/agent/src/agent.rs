@@ -135,6 +135,17 @@ impl Agent {
         }
     }
 
+    async fn definitions(&self, networks: &[String], deadline: Instant) -> Answer {
+        let mut found = Vec::new();
+        for (namespace, name) in networks.iter().filter_map(|network| network.split_once('/')) {
+            match self.nads.get(namespace, name, false, deadline).await {
+                Ok(definition) => found.extend(definition.map(|definition| (*definition).clone())),
+                Err(error) => return Answer::Failed(Failure { retry: true, message: chain(&error) }),
+            }
+        }
+        Answer::Definitions { found }
+    }
+
     fn notify(&self, call: Notify) -> Answer {
         let pod = self.in_api(&call.pod);
         tracing::info!(%pod, what = ?call.what, message = call.message, "told");
@@ -200,6 +211,7 @@ impl Handler for Agent {
             Call::Health { .. } => {
                 Answer::Health(rights::health(&self.client, self.missing(), deadline).await)
             }
+            Call::Definitions { networks, .. } => self.definitions(&networks, deadline).await,
         }
     }
 }

@@ -148,6 +148,19 @@ impl Handler for Local {
             }
             // Nothing is to be received, and nobody to be asked.
             Call::Health { .. } => Answer::Health(Health::default()),
+            Call::Definitions { networks, .. } => match definitions(&self.folder) {
+                Ok(all) => {
+                    let named = |network: &String| {
+                        let (namespace, name) = network.split_once('/')?;
+                        all.named(namespace, name).cloned()
+                    };
+                    Answer::Definitions { found: networks.iter().filter_map(named).collect() }
+                }
+                Err(error) => {
+                    let message = chain(&LocalError::Folder(self.folder.clone(), error));
+                    Answer::Failed(Failure { retry: false, message })
+                }
+            },
         }
     }
 }
@@ -265,6 +278,13 @@ spec: { config: '{\"type\":\"sriov\"}' }
             plan.attachments.iter().map(|one| (one.network.as_str(), one.interface.as_str())).collect();
         assert_eq!(names, [("default/storage", "net1"), ("default/other", "data")]);
         assert!(plan.attachments[0].config.contains("\"name\":\"storage\""));
+        let local = Local::new(dir.path().to_owned(), Path::new("/nonexistent")).unwrap();
+        let networks = ["team/fast", "team/gone", "fast"].map(str::to_owned).to_vec();
+        let call = Call::Definitions { networks, deadline_ms: 1000 };
+        let Answer::Definitions { found } = local.handle(call, Instant::now()).await else {
+            panic!("another answer")
+        };
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["team/fast"]);
     }
 
     #[tokio::test]

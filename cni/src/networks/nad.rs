@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -14,7 +15,8 @@ pub const RESOURCE_ANNOTATION: &str = "k8s.v1.cni.cncf.io/resourceName";
 const DEVICE_KEYS: [&str; 2] = ["deviceID", "pciBusID"];
 
 /// The parts of a NetworkAttachmentDefinition that a plan needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NetworkAttachmentDefinition {
     /// Namespace of the object.
     pub namespace: String,
@@ -23,6 +25,7 @@ pub struct NetworkAttachmentDefinition {
     /// `spec.config` as its author wrote it; empty when there is none.
     pub config: String,
     /// The resource in its annotation [`RESOURCE_ANNOTATION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_name: Option<String>,
 }
 

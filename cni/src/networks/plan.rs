@@ -36,8 +36,13 @@ impl Definitions {
         Self { source: source.into(), by_key: definitions.into_iter().map(keyed).collect() }
     }
 
+    /// The definition of that name.
+    pub fn named(&self, namespace: &str, name: &str) -> Option<&NetworkAttachmentDefinition> {
+        self.by_key.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
     fn get(&self, selection: &NetworkSelection) -> Option<&NetworkAttachmentDefinition> {
-        self.by_key.get(&(selection.namespace.clone(), selection.name.clone()))
+        self.named(&selection.namespace, &selection.name)
     }
 }
 

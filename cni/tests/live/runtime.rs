@@ -269,7 +269,7 @@ fn serve(socket: &Path, networks: &[Value]) -> Arc<Mutex<Agent>> {
             let answer = match request.call {
                 Call::Resolve(_) => Answer::Plan(agent.plan.clone()),
                 Call::Report(_) => Answer::Published,
-                Call::Notify(_) | Call::Health { .. } => Answer::Taken,
+                Call::Notify(_) | Call::Health { .. } | Call::Definitions { .. } => Answer::Taken,
             };
             agent.calls.push(request.call);
             let goes = agent.goes;

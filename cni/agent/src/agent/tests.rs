@@ -183,6 +183,20 @@ async fn a_network_that_the_watch_has_not_brought_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn definitions_are_told_as_they_are_known() {
+    let ask = || Call::Definitions {
+        networks: ["default/vf", "default/gone"].map(str::to_owned).to_vec(),
+        deadline_ms: 5000,
+    };
+    let running = start(with(vec![nad("vf", Some("intel.com/sriov")), nad("macvlan", None)], vec![]));
+    let Answer::Definitions { found } = running.ask(ask(), 5000).await else { panic!("another answer") };
+    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["default/vf"]);
+    assert_eq!(found[0].resource_name.as_deref(), Some("intel.com/sriov"));
+    let running = start(|_| Some(status(503, "apiserver is starting")));
+    assert!(failed(running.ask(ask(), 100).await).retry);
+}
+
+#[tokio::test]
 async fn a_network_that_does_not_exist_is_final_and_told_on_the_pod() {
     let running = start(with(vec![], vec![]));
     let failure = failed(running.resolve("gone").await);

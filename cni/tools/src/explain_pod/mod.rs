@@ -32,7 +32,8 @@ use crate::{
 pub struct Options {
     /// A manifest, YAML or JSON: a Pod, or what makes pods (Deployment, StatefulSet, DaemonSet, Job, CronJob); - is standard input.
     pub file: PathBuf,
-    /// A file or folder with the NetworkAttachmentDefinitions; those in FILE count, too. May be given again.
+    /// A file or folder with NetworkAttachmentDefinitions; those in FILE count, too. The node's agent is asked for all others. May be given
+    /// again.
     #[arg(long, value_name = "PATH")]
     pub nad: Vec<PathBuf>,
     /// Where things are on the node.

@@ -1,9 +1,10 @@
 //! The networks that a pod asks for: planned and checked as an ADD does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use fairlead_cni::{
-    agent_protocol::PlannedAttachment,
+    agent_client,
+    agent_protocol::{Answer, Call, PlannedAttachment},
     engine::Engine,
     exec,
     meta::{
@@ -26,11 +27,13 @@ use crate::{doctor::Node, finding::Finding};
 
 /// As runtimes call it.
 const PRIMARY: &str = "eth0";
+/// How long the agent may take.
+const AGENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Says whether its networks can be attached.
 pub(super) fn judge(
     pod: &Pod,
-    definitions: &[NetworkAttachmentDefinition],
+    given: &[NetworkAttachmentDefinition],
     asked: &Asked,
     node: &Node,
     offers: &Offers,
@@ -58,30 +61,18 @@ pub(super) fn judge(
     if networks.primary.is_none() {
         findings.push(primary_network(node));
     }
-    let is_given = |namespace: &str, name: &str| {
-        definitions.iter().any(|nad| (nad.namespace.as_str(), nad.name.as_str()) == (namespace, name))
+    let definitions = match define(&networks, given, node) {
+        Ok(definitions) => definitions,
+        Err(finding) => {
+            findings.push(finding);
+            return findings;
+        }
     };
-    let missing: Vec<String> = networks
-        .definitions()
-        .into_iter()
-        .filter(|(namespace, name, optional)| !optional && !is_given(namespace, name))
-        .map(|(namespace, name, _)| format!("{namespace}/{name}"))
-        .collect();
-    if !missing.is_empty() {
-        let seen = format!("the definitions of {} were not given", missing.join(", "));
-        let remedy = "kubectl get net-attach-def -A -o yaml >nads.yaml, and name that file with --nad; one that is not there is to be made";
-        findings.push(match definitions.is_empty() {
-            true => Finding::unknown("pod.networks", seen, remedy),
-            false => Finding::error("pod.networks", seen, remedy),
-        });
-        return findings;
-    }
     let offers = offers.clone().unwrap_or_default();
     let others =
         offers.values().flatten().filter_map(|device| Some((device.id.clone(), device.holder.clone()?)));
     let allocated = Allocated { own: PodDevices::new(&asked.allocate(&offers)), others: others.collect() };
-    let given = Definitions::new("in the files that were given", definitions.iter().cloned());
-    match plan(&pod.reference, &networks, &given, &allocated) {
+    match plan(&pod.reference, &networks, &definitions, &allocated) {
         Err(error) => findings.push(Finding::error(
             "pod.networks",
             error.to_string(),
@@ -99,6 +90,64 @@ pub(super) fn judge(
         }
     }
     findings
+}
+
+/// The definitions of the networks: as they were given, else as the node's agent knows them.
+fn define(
+    networks: &Networks,
+    given: &[NetworkAttachmentDefinition],
+    node: &Node,
+) -> Result<Definitions, Finding> {
+    let id = "pod.networks";
+    let all = networks.definitions();
+    let others: Vec<String> = all
+        .iter()
+        .filter(|(namespace, name, _)| {
+            !given.iter().any(|nad| nad.namespace == *namespace && nad.name == *name)
+        })
+        .map(|(namespace, name, _)| format!("{namespace}/{name}"))
+        .collect();
+    let asked = if others.is_empty() { Ok(Vec::new()) } else { ask_agent(others, node) };
+    let known = given.iter().chain(asked.iter().flatten()).cloned();
+    let definitions = Definitions::new("in the files that were given and in the cluster", known);
+    let missing: Vec<String> = all
+        .iter()
+        .filter(|(namespace, name, optional)| !optional && definitions.named(namespace, name).is_none())
+        .map(|(namespace, name, _)| format!("{namespace}/{name}"))
+        .collect();
+    let missing = missing.join(", ");
+    match asked {
+        _ if missing.is_empty() => Ok(definitions),
+        Ok(_) => {
+            let seen = format!(
+                "there is no definition of {missing}, in the files that were given and in the cluster"
+            );
+            Err(Finding::error(id, seen, "make the NetworkAttachmentDefinition, or correct the annotation"))
+        }
+        Err(why) => {
+            let seen = format!(
+                "the definitions of {missing} were not given, and the agent does not tell them: {why}"
+            );
+            let remedy = "kubectl get net-attach-def -A -o yaml >nads.yaml, and name that file with --nad; one that is not there is to be made";
+            Err(match given.is_empty() {
+                true => Finding::unknown(id, seen, remedy),
+                false => Finding::error(id, seen, remedy),
+            })
+        }
+    }
+}
+
+/// Asks the agent for definitions.
+fn ask_agent(networks: Vec<String>, node: &Node) -> Result<Vec<NetworkAttachmentDefinition>, String> {
+    let socket = node.root.path(&node.section.agent_socket);
+    if !socket.exists() {
+        return Err(format!("{} is not there", socket.display()));
+    }
+    match agent_client::call(&socket, &Call::Definitions { networks, deadline_ms: 0 }, AGENT_LIMIT) {
+        Ok(Answer::Definitions { found }) => Ok(found),
+        Ok(other) => Err(format!("it answers {other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The node's own network, of which the plugins must be there.

@@ -1,6 +1,12 @@
-use std::path::Path;
+use std::{os::unix::net::UnixListener, path::Path, thread};
 
 use clap::Parser;
+use fairlead_cni::{
+    agent_protocol::{
+        Answer, Call as Protocol, Failure, Request, Response, VERSION, read_frame, write_frame,
+    },
+    networks::nad::NetworkAttachmentDefinition,
+};
 use serde_json::json;
 
 use super::*;
@@ -40,7 +46,23 @@ fn vfs() -> Offers {
 
 /// What is said of a manifest's only pod, on a node of which only files are known.
 fn explained(manifest: &str, offers: &Offers) -> Explained {
+    explained_by(manifest, offers, None)
+}
+
+/// As [`explained`], with an agent that answers so.
+fn explained_by(manifest: &str, offers: &Offers, answer: Option<Answer>) -> Explained {
     let dir = tempfile::tempdir().unwrap();
+    let agent = answer.map(|answer| {
+        let own = dir.path().join("run/fairlead/agent");
+        std::fs::create_dir_all(&own).unwrap();
+        let listener = UnixListener::bind(own.join("agent.sock")).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request: Request = read_frame(&mut stream).unwrap();
+            write_frame(&mut stream, &Response { version: VERSION, answer }).unwrap();
+            request.call
+        })
+    });
     let file = dir.path().join("pod.yaml");
     std::fs::write(&file, manifest).unwrap();
     let conf = dir.path().join("etc/cni/net.d");
@@ -56,7 +78,14 @@ fn explained(manifest: &str, offers: &Offers) -> Explained {
     documents.read(&options.file).unwrap();
     let mut node = Node::new(&options.node);
     node.section.primary_dir = "/etc/cni/net.d".into();
-    explain(&documents.pods[0], &documents, &node, offers)
+    let explained = explain(&documents.pods[0], &documents, &node, offers);
+    if let Some(agent) = agent {
+        let Protocol::Definitions { networks, .. } = agent.join().unwrap() else {
+            panic!("another question")
+        };
+        assert_eq!(networks, ["default/lan"]);
+    }
+    explained
 }
 
 #[track_caller]
@@ -109,6 +138,23 @@ fn what_is_wrong_with_annotations_is_said_in_the_executables_words() {
     let mut host = pod("lan", 1);
     host["spec"]["hostNetwork"] = true.into();
     has(&explained(&with_network(&host), &vfs()), "pod.networks", Severity::Warning, "host's network");
+}
+
+#[test]
+fn the_agent_is_asked_for_what_was_not_given() {
+    let known = NetworkAttachmentDefinition {
+        namespace: "default".into(),
+        name: "lan".into(),
+        config: r#"{"cniVersion":"1.0.0","type":"sriov"}"#.into(),
+        resource_name: Some("intel.com/vfs".into()),
+    };
+    let by = |answer| explained_by(&pod("lan", 1).to_string(), &vfs(), Some(answer));
+    let good = by(Answer::Definitions { found: vec![known] });
+    has(&good, "pod.network", Severity::Unknown, "not to be seen from here");
+    let none = by(Answer::Definitions { found: vec![] });
+    has(&none, "pod.networks", Severity::Error, "there is no definition of default/lan");
+    let old = by(Answer::Failed(Failure { retry: false, message: "unknown variant".into() }));
+    has(&old, "pod.networks", Severity::Unknown, "unknown variant");
 }
 
 #[test]

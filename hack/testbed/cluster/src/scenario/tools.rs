@@ -146,21 +146,20 @@ async fn broken(cluster: &mut Cluster) -> Result<()> {
 /// One VF is taken: a pod with one more fits, one with two does not, and is told who has the other.
 fn explain(cluster: &Cluster) -> Result<()> {
     let path = |name: &str| cluster.manifest(name).display().to_string();
-    for (count, code, word) in
-        [(1, 0, "it would be admitted and attached"), (2, 2, "pod default/patient has it")]
-    {
+    // The agent knows the networks, or files do.
+    let nads = path("networks.yaml");
+    let cases = [
+        ("sriov-net", 1, None, 0, "it would be admitted and attached"),
+        ("sriov-net", 2, Some(&nads), 2, "pod default/patient has it"),
+        ("nobodys-net", 1, None, 2, "there is no definition of default/nobodys-net"),
+    ];
+    for (network, count, nads, code, word) in cases {
         let resources = json!({"intel.com/sriov": count.to_string()});
         let file = std::env::temp_dir().join("explained.json");
-        fs::write(&file, pod("explained", Some("sriov-net"), &resources).to_string())?;
+        fs::write(&file, pod("explained", Some(network), &resources).to_string())?;
         let output = Command::new(FAIRLEAD)
-            .args([
-                "explain-pod",
-                &file.display().to_string(),
-                "--nad",
-                &path("networks.yaml"),
-                "--pools",
-                &path("pools.json"),
-            ])
+            .args(["explain-pod", &file.display().to_string(), "--pools", &path("pools.json")])
+            .args(nads.map(|nads| ["--nad", nads]).into_iter().flatten())
             .stdin(Stdio::null())
             .output()?;
         fs::remove_file(file)?;
