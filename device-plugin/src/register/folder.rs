@@ -2,6 +2,7 @@
 
 use std::future;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time;
 use tokio_stream::StreamExt;
 
+use super::POLL;
 use crate::Stop;
 use crate::files::FileId;
 
@@ -21,9 +23,6 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// Bytes for events; one takes at most 16 and the longest file name.
 const BUFFER: usize = 4096;
-
-/// How often a socket that no event told of is looked for.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// How often things happened in the folder; what, is to be looked up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,13 +52,12 @@ pub(crate) fn watch(dir: PathBuf, stop: Stop) -> watch::Receiver<Changes> {
 }
 
 async fn follow(dir: &Path, changes: &watch::Sender<Changes>) {
-    let mut reporter =
-        Reporter { socket: dir.join(KUBELET_SOCKET), appearances: 0, unannounced: None, changes };
+    let mut reporter = Reporter::new(dir.join(KUBELET_SOCKET), changes);
     loop {
         match Folder::open(dir) {
-            Ok(mut folder) => reporter.follow(&mut folder).await,
+            Ok(folder) => reporter.follow(folder).await,
             // On an error, looking is all there is for the moment.
-            Err(_) => reporter.found(FileId::of(&reporter.socket)),
+            Err(_) => reporter.find(),
         }
         time::sleep(RETRY).await;
     }
@@ -82,10 +80,10 @@ impl Folder {
     }
 
     /// An event that is there already.
-    async fn queued(&mut self) -> Option<io::Result<EventOwned>> {
+    async fn queued(&mut self) -> Option<EventOwned> {
         tokio::select! {
             biased;
-            event = self.0.next() => event,
+            event = self.0.next() => event.and_then(Result::ok),
             () = future::ready(()) => None,
         }
     }
@@ -95,84 +93,81 @@ impl Folder {
 struct Reporter<'a> {
     socket: PathBuf,
     appearances: u64,
-    /// A socket that no event has told of so far.
-    unannounced: Option<FileId>,
+    /// What the last look found that no event has told of so far.
+    unannounced: Option<Kubelet>,
+    now: Changes,
     changes: &'a watch::Sender<Changes>,
 }
 
-impl Reporter<'_> {
+impl<'a> Reporter<'a> {
+    fn new(socket: PathBuf, changes: &'a watch::Sender<Changes>) -> Self {
+        Self { socket, appearances: 0, unannounced: None, now: Changes::default(), changes }
+    }
+
     /// Reports until the folder is gone.
-    async fn follow(&mut self, folder: &mut Folder) {
+    async fn follow(&mut self, mut folder: Folder) {
         // What happened before the watch was in place counts as a change.
-        let mut event = folder.queued().await;
-        let mut socket = Some(FileId::of(&self.socket));
+        self.now = Changes { any: self.now.any + 1, kubelet: self.kubelet() };
         loop {
-            let (mut happened, mut is_gone) = (u64::from(event.is_none()), false);
-            while let Some(Ok(next)) = event {
-                happened += 1;
-                is_gone |=
-                    next.mask.intersects(EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF);
-                let of_socket = next.name.as_deref().is_some_and(|name| name == KUBELET_SOCKET);
-                if of_socket || next.mask.contains(EventMask::Q_OVERFLOW) {
-                    socket = Some(self.happened_to_socket(next.mask));
-                }
-                event = folder.queued().await;
-            }
-            self.report(happened, socket);
-            if is_gone {
-                return;
-            }
-            event = loop {
-                match time::timeout(LOOK, folder.0.next()).await {
-                    Ok(Some(Ok(event))) => break Some(Ok(event)),
-                    Ok(_) => return,
-                    Err(_) => self.look(),
+            // All that is there already is one change.
+            let event = match folder.queued().await {
+                Some(event) => event,
+                None => {
+                    self.tell();
+                    match time::timeout(POLL, folder.0.next()).await {
+                        Ok(Some(Ok(event))) => event,
+                        Ok(_) => return,
+                        Err(_) => {
+                            self.look();
+                            continue;
+                        }
+                    }
                 }
             };
-            socket = None;
-        }
-    }
-
-    /// What an event leaves in the socket's place. After a removal that is nothing until the next event, whatever is there by now.
-    fn happened_to_socket(&mut self, mask: EventMask) -> Option<FileId> {
-        if mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM) {
-            return None;
-        }
-        self.appearances += u64::from(mask.intersects(EventMask::CREATE | EventMask::MOVED_TO));
-        FileId::of(&self.socket)
-    }
-
-    fn report(&mut self, happened: u64, socket: Option<Option<FileId>>) {
-        let appearances = self.appearances;
-        self.unannounced = None;
-        self.changes.send_modify(|changes| {
-            changes.any += happened;
-            if let Some(socket) = socket {
-                changes.kubelet = socket.map(|socket| Kubelet { socket, appearances });
+            self.take(&event);
+            if event.mask.intersects(EventMask::IGNORED | EventMask::DELETE_SELF | EventMask::MOVE_SELF) {
+                return self.tell();
             }
-        });
+        }
+    }
+
+    fn take(&mut self, event: &EventOwned) {
+        self.now.any += 1;
+        self.unannounced = None;
+        let of_socket = event.name.as_deref().is_some_and(|name| name == KUBELET_SOCKET);
+        if of_socket || event.mask.contains(EventMask::Q_OVERFLOW) {
+            self.appearances += u64::from(event.mask.intersects(EventMask::CREATE | EventMask::MOVED_TO));
+            // What is there by now after a removal has an event of its own to come.
+            let is_removal = event.mask.intersects(EventMask::DELETE | EventMask::MOVED_FROM);
+            self.now.kubelet = if is_removal { None } else { self.kubelet() };
+        }
+    }
+
+    fn tell(&self) {
+        self.changes.send_if_modified(|told| mem::replace(told, self.now) != self.now);
+    }
+
+    fn kubelet(&self) -> Option<Kubelet> {
+        FileId::of(&self.socket).map(|socket| Kubelet { socket, appearances: self.appearances })
     }
 
     /// Looks for what no event told of, as when another file system was mounted over the folder: what is the same at two looks has
     /// none to come.
     fn look(&mut self) {
-        let socket = FileId::of(&self.socket);
-        if socket == self.unannounced {
-            self.found(socket);
+        let kubelet = self.kubelet();
+        if kubelet == self.unannounced {
+            self.find();
         }
-        self.unannounced = socket;
+        self.unannounced = kubelet;
     }
 
-    fn found(&self, socket: Option<FileId>) {
-        let appearances = self.appearances;
-        self.changes.send_if_modified(|changes| {
-            if changes.kubelet.map(|kubelet| kubelet.socket) == socket {
-                return false;
-            }
-            changes.any += 1;
-            changes.kubelet = socket.map(|socket| Kubelet { socket, appearances });
-            true
-        });
+    /// Tells of whichever kubelet is there.
+    fn find(&mut self) {
+        let kubelet = self.kubelet();
+        if kubelet != self.now.kubelet {
+            self.now = Changes { any: self.now.any + 1, kubelet };
+            self.tell();
+        }
     }
 }
 
@@ -184,7 +179,7 @@ mod tests {
 
     /// The next kubelet, or absence of one, that is told of.
     async fn next(changes: &mut watch::Receiver<Changes>) -> Option<Kubelet> {
-        time::timeout(LOOK * 6, changes.changed()).await.expect("a change").unwrap();
+        time::timeout(POLL * 6, changes.changed()).await.expect("a change").unwrap();
         changes.borrow_and_update().kubelet
     }
 
@@ -217,7 +212,7 @@ mod tests {
         let (folder, other) = (dir.path().join("folder"), dir.path().join("other"));
         let (sender, receiver) = watch::channel(Changes::default());
         let socket = folder.join(KUBELET_SOCKET);
-        let mut reporter = Reporter { socket, appearances: 0, unannounced: None, changes: &sender };
+        let mut reporter = Reporter::new(socket, &sender);
         fs::create_dir(&other).unwrap();
         fs::write(other.join(KUBELET_SOCKET), "").unwrap();
         reporter.look();
