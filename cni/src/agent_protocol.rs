@@ -13,7 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{networks::nad::NetworkAttachmentDefinition, status::NetworkStatus};
+use crate::{networks::nad::NetworkAttachmentDefinition, protocol::env::CniArgs, status::NetworkStatus};
 
 /// Version of the protocol that this build speaks.
 pub const VERSION: u32 = 2;
@@ -33,6 +33,14 @@ pub struct PodRef {
     /// UID of the pod; empty when the runtime gave none.
     #[serde(default)]
     pub uid: String,
+}
+
+impl PodRef {
+    /// The pod of a call; what its `CNI_ARGS` do not tell is empty.
+    pub fn of(args: &CniArgs) -> Self {
+        let arg = |key: &str| args.get(key).unwrap_or_default().to_owned();
+        Self { namespace: arg("K8S_POD_NAMESPACE"), name: arg("K8S_POD_NAME"), uid: arg("K8S_POD_UID") }
+    }
 }
 
 impl std::fmt::Display for PodRef {

@@ -136,14 +136,11 @@ impl Agent {
     }
 
     async fn definitions(&self, networks: &[String], deadline: Instant) -> Answer {
-        let mut found = Vec::new();
-        for (namespace, name) in networks.iter().filter_map(|network| network.split_once('/')) {
-            match self.nads.get(namespace, name, false, deadline).await {
-                Ok(definition) => found.extend(definition.map(|definition| (*definition).clone())),
-                Err(error) => return Answer::Failed(Failure { retry: true, message: chain(&error) }),
-            }
+        let split = networks.iter().filter_map(|network| network.split_once('/'));
+        match self.nads.all_of(split.map(|(namespace, name)| (namespace, name, false)), deadline).await {
+            Ok(found) => Answer::Definitions { found },
+            Err(error) => Answer::Failed(Failure { retry: true, message: chain(&error) }),
         }
-        Answer::Definitions { found }
     }
 
     fn notify(&self, call: Notify) -> Answer {

@@ -93,12 +93,16 @@ impl Local {
         Ok(Self { folder, kubelet: Kubelet::new(kubelet_root, metrics.clone())?, metrics })
     }
 
+    /// What the folder holds now.
+    fn definitions(&self) -> Result<Definitions, LocalError> {
+        definitions(&self.folder).map_err(|error| LocalError::Folder(self.folder.clone(), error))
+    }
+
     async fn resolve(&self, call: &Resolve, deadline: Instant) -> Result<Plan, LocalError> {
         let annotations = call.annotations.as_ref().map(Annotations::of).unwrap_or_default();
         let networks = Networks::of(&call.pod, &call.interface, annotations, &call.policy)?;
         // Read each time: it is small, and whoever changes a file need not tell anybody.
-        let definitions =
-            definitions(&self.folder).map_err(|error| LocalError::Folder(self.folder.clone(), error))?;
+        let definitions = self.definitions()?;
         let needs = needs(&networks, &definitions);
         let mut devices = Allocated::default();
         if needs.own {
@@ -148,18 +152,13 @@ impl Handler for Local {
             }
             // Nothing is to be received, and nobody to be asked.
             Call::Health { .. } => Answer::Health(Health::default()),
-            Call::Definitions { networks, .. } => match definitions(&self.folder) {
+            Call::Definitions { networks, .. } => match self.definitions() {
                 Ok(all) => {
-                    let named = |network: &String| {
-                        let (namespace, name) = network.split_once('/')?;
-                        all.named(namespace, name).cloned()
-                    };
-                    Answer::Definitions { found: networks.iter().filter_map(named).collect() }
+                    let split = networks.iter().filter_map(|network| network.split_once('/'));
+                    let found = split.filter_map(|(namespace, name)| all.named(namespace, name)).cloned();
+                    Answer::Definitions { found: found.collect() }
                 }
-                Err(error) => {
-                    let message = chain(&LocalError::Folder(self.folder.clone(), error));
-                    Answer::Failed(Failure { retry: false, message })
-                }
+                Err(error) => Answer::Failed(Failure { retry: error.may_pass(), message: chain(&error) }),
             },
         }
     }

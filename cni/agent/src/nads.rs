@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use fairlead_cni::networks::nad::{NetworkAttachmentDefinition, RESOURCE_ANNOTATION};
+use futures::future::try_join_all;
 use kube::{
     Api, Client, Resource,
     core::{NamespaceResourceScope, ObjectMeta},
@@ -144,6 +145,18 @@ impl Nads {
             Some(nad) => Ok(Some(nad)),
             None => self.ask(namespace, name, deadline).await,
         }
+    }
+
+    /// Those of the networks that there are, each as by [`Nads::get`] and all at once.
+    pub(crate) async fn all_of(
+        &self,
+        names: impl IntoIterator<Item = (&str, &str, bool)>,
+        deadline: Instant,
+    ) -> Result<Vec<NetworkAttachmentDefinition>, LookupError> {
+        let names = names.into_iter();
+        let lookups = names.map(|(namespace, name, optional)| self.get(namespace, name, optional, deadline));
+        let found = try_join_all(lookups).await?;
+        Ok(found.into_iter().flatten().map(|nad| (*nad).clone()).collect())
     }
 
     async fn ask(

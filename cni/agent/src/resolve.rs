@@ -7,7 +7,6 @@ use fairlead_cni::{
         plan::{Allocated, Definitions, PlanError, needs, plan},
     },
 };
-use futures::future::try_join_all;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -131,8 +130,6 @@ async fn definitions(
     networks: &Networks,
     deadline: Instant,
 ) -> Result<Definitions, ResolveError> {
-    let names = networks.definitions().into_iter();
-    let lookups = names.map(|(namespace, name, optional)| nads.get(namespace, name, optional, deadline));
-    let found = try_join_all(lookups).await.map_err(|source| ResolveError::Lookup(pod.clone(), source))?;
-    Ok(Definitions::new(nads::SOURCE, found.into_iter().flatten().map(|nad| (*nad).clone())))
+    let found = nads.all_of(networks.definitions(), deadline).await;
+    Ok(Definitions::new(nads::SOURCE, found.map_err(|source| ResolveError::Lookup(pod.clone(), source))?))
 }

@@ -120,7 +120,7 @@ impl Alone<'_> {
         self.clear_unfinished(&path, &mut engine)?;
         let sandbox = Sandbox {
             container_id: self.call.container_id.clone(),
-            pod: self.pod(),
+            pod: PodRef::of(&self.call.args),
             netns_path: path.clone(),
             netns: id,
             path: self.call.path.clone(),
@@ -156,11 +156,6 @@ impl Alone<'_> {
         }
     }
 
-    fn pod(&self) -> PodRef {
-        let arg = |key: &str| self.call.args.get(key).unwrap_or_default().to_owned();
-        PodRef { namespace: arg("K8S_POD_NAMESPACE"), name: arg("K8S_POD_NAME"), uid: arg("K8S_POD_UID") }
-    }
-
     /// What an ADD that was killed left is undone; what one made is not made again.
     fn clear_unfinished(&self, netns: &Path, engine: &mut Engine) -> Result<(), CniError> {
         match engine.store.take(&self.key())? {
@@ -177,7 +172,7 @@ impl Alone<'_> {
 
     fn roll_back(&self, error: CniError, netns: &Path, start: Instant, engine: &mut Engine) -> CniError {
         let container_id = &self.call.container_id;
-        engine.history.failed(&self.pod(), container_id, &error, start);
+        engine.history.failed(&PodRef::of(&self.call.args), container_id, &error, start);
         let undone = engine
             .store
             .take(&self.key())

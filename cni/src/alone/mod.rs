@@ -11,6 +11,7 @@ use fairlead_kernel::Netns;
 use serde_json::Value;
 
 use crate::{
+    agent_protocol::PodRef,
     config::Fields,
     drivers::{self, kernel},
     ipam::Kind,
@@ -87,10 +88,9 @@ impl Plugin {
     /// What lines in the system's log are about.
     fn about(self, call: &Call, config: &Config) -> String {
         let mut about = format!("{} of {}, network {}", call.verb, self.name(), config.name);
-        if let (Some(namespace), Some(pod)) =
-            (call.args.get("K8S_POD_NAMESPACE"), call.args.get("K8S_POD_NAME"))
-        {
-            about.push_str(&format!(", pod {namespace}/{pod}"));
+        let pod = PodRef::of(&call.args);
+        if !pod.namespace.is_empty() && !pod.name.is_empty() {
+            about.push_str(&format!(", pod {pod}"));
         }
         if !call.container_id.is_empty() {
             about.push_str(&format!(", interface {} (sandbox {})", call.interface, call.container_id));

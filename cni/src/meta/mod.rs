@@ -62,15 +62,15 @@ pub fn handle(call: &Call, stdin: &str, is_multus: bool) -> Result<Option<String
 /// The pod of a call, from what Kubernetes runtimes put into `CNI_ARGS`. A container of another runtime that has networks all
 /// the same is taken for a pod of its ID in namespace `default`.
 fn pod_of(call: &Call, config: &MetaConfig) -> PodRef {
-    let arg = |key: &str, otherwise: &str| {
-        let otherwise = if config.asked.is_some() { otherwise } else { "" };
-        call.args.get(key).filter(|value| !value.is_empty()).unwrap_or(otherwise).to_owned()
-    };
-    PodRef {
-        namespace: arg("K8S_POD_NAMESPACE", "default"),
-        name: arg("K8S_POD_NAME", &call.container_id),
-        uid: arg("K8S_POD_UID", ""),
+    let mut pod = PodRef::of(&call.args);
+    if config.asked.is_some() {
+        for (part, otherwise) in [(&mut pod.namespace, "default"), (&mut pod.name, &call.container_id)] {
+            if part.is_empty() {
+                otherwise.clone_into(part);
+            }
+        }
     }
+    pod
 }
 
 /// What lines in the system's log are about, as long as they are about no network of the pod.
