@@ -22,16 +22,26 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn gather(node: &Node) -> Self {
-        let (socket, seen) = (node.section.agent_socket.clone(), node.root.path(&node.section.agent_socket));
-        let exists = seen.exists();
-        let limit = if exists { LIMIT } else { Duration::ZERO };
-        let health = match agent_client::call(&seen, &Call::Health { deadline_ms: 0 }, limit) {
-            Ok(Answer::Health(health)) => Ok(health),
-            Ok(other) => Err(format!("it answers {other:?}")),
-            Err(error) => Err(error.to_string()),
-        };
+        let socket = node.section.agent_socket.clone();
+        let exists = node.root.path(&socket).exists();
+        let health = ask(node, &Call::Health { deadline_ms: 0 }).and_then(|answer| match answer {
+            Answer::Health(health) => Ok(health),
+            other => Err(format!("it answers {other:?}")),
+        });
         Self { socket, exists, health }
     }
+}
+
+/// The agent's answer.
+///
+/// # Errors
+/// When its socket is not there, or it does not answer.
+pub(crate) fn ask(node: &Node, call: &Call) -> Result<Answer, String> {
+    let socket = node.root.path(&node.section.agent_socket);
+    if !socket.exists() {
+        return Err(format!("{} is not there", socket.display()));
+    }
+    agent_client::call(&socket, call, LIMIT).map_err(|error| error.to_string())
 }
 
 /// Says what of it keeps pods from their networks.
@@ -87,12 +97,10 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
-
-    use fairlead_cni::agent_protocol::{Failure, Request, Response, VERSION, read_frame, write_frame};
+    use fairlead_cni::agent_protocol::Failure;
 
     use super::{
-        super::testing::{MadeNode, assert_found},
+        super::testing::{self, MadeNode, assert_found},
         *,
     };
     use crate::finding::Severity;
@@ -100,16 +108,9 @@ mod tests {
     /// What is found of an agent that answers so.
     fn answered(answer: Answer) -> Vec<Finding> {
         let node = MadeNode::new();
-        node.write("/run/fairlead/agent/x", "");
-        let listener = UnixListener::bind(node.at("/run/fairlead/agent/agent.sock")).unwrap();
-        let serving = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let request: Request = read_frame(&mut stream).unwrap();
-            assert!(matches!(request.call, Call::Health { .. }));
-            write_frame(&mut stream, &Response { version: VERSION, answer }).unwrap();
-        });
+        let agent = testing::agent(&node.at("/"), answer);
         let found = judge(&Facts::gather(&node.node()));
-        serving.join().unwrap();
+        assert!(matches!(agent.join().unwrap(), Call::Health { .. }));
         found
     }
 

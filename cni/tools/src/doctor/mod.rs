@@ -1,6 +1,6 @@
 //! `fairlead doctor`: everything that pods' networks need on a node. Each part gathers facts and then judges them.
 
-mod agent;
+pub(crate) mod agent;
 mod bundle;
 mod cni_files;
 pub(crate) mod devices;
@@ -85,7 +85,7 @@ fn examine(node: &Node, devices: &devices::Facts) -> Report {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests {
     use clap::Parser;

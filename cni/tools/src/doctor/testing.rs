@@ -1,8 +1,16 @@
 //! Made-up nodes.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+};
 
 use clap::Parser;
+use fairlead_cni::agent_protocol::{
+    self as protocol, Answer, Request, Response, VERSION, read_frame, write_frame,
+};
 
 use super::{Node, NodeOptions};
 use crate::finding::{Finding, Severity};
@@ -63,6 +71,19 @@ impl MadeNode {
     pub(super) fn node(&self) -> Node {
         Node::new(&self.options())
     }
+}
+
+/// An agent on a node below `root`, that answers one call so; the call.
+pub(crate) fn agent(root: &Path, answer: Answer) -> JoinHandle<protocol::Call> {
+    let socket = root.join(protocol::SOCKET.trim_start_matches('/'));
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(socket).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let request: Request = read_frame(&mut stream).unwrap();
+        write_frame(&mut stream, &Response { version: VERSION, answer }).unwrap();
+        request.call
+    })
 }
 
 /// Makes sure that there is a finding of this kind with all these words.

@@ -1,9 +1,8 @@
 //! The networks that a pod asks for: planned and checked as an ADD does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use fairlead_cni::{
-    agent_client,
     agent_protocol::{Answer, Call, PlannedAttachment},
     engine::Engine,
     exec,
@@ -23,12 +22,13 @@ use super::{
     documents::Pod,
     resources::{Asked, Offers},
 };
-use crate::{doctor::Node, finding::Finding};
+use crate::{
+    doctor::{Node, agent},
+    finding::Finding,
+};
 
 /// As runtimes call it.
 const PRIMARY: &str = "eth0";
-/// How long the agent may take.
-const AGENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Says whether its networks can be attached.
 pub(super) fn judge(
@@ -99,29 +99,24 @@ fn define(
     node: &Node,
 ) -> Result<Definitions, Finding> {
     let id = "pod.networks";
-    let all = networks.definitions();
-    let others: Vec<String> = all
-        .iter()
-        .filter(|(namespace, name, _)| {
-            !given.iter().any(|nad| nad.namespace == *namespace && nad.name == *name)
-        })
-        .map(|(namespace, name, _)| format!("{namespace}/{name}"))
-        .collect();
+    let source = "in the files that were given and in the cluster";
+    let lacked_by = |known: &Definitions, optional_too: bool| -> Vec<String> {
+        let names = networks.definitions().into_iter();
+        names
+            .filter(|(namespace, name, optional)| {
+                (optional_too || !optional) && known.named(namespace, name).is_none()
+            })
+            .map(|(namespace, name, _)| format!("{namespace}/{name}"))
+            .collect()
+    };
+    let others = lacked_by(&Definitions::new(source, given.iter().cloned()), true);
     let asked = if others.is_empty() { Ok(Vec::new()) } else { ask_agent(others, node) };
-    let known = given.iter().chain(asked.iter().flatten()).cloned();
-    let definitions = Definitions::new("in the files that were given and in the cluster", known);
-    let missing: Vec<String> = all
-        .iter()
-        .filter(|(namespace, name, optional)| !optional && definitions.named(namespace, name).is_none())
-        .map(|(namespace, name, _)| format!("{namespace}/{name}"))
-        .collect();
-    let missing = missing.join(", ");
+    let definitions = Definitions::new(source, given.iter().chain(asked.iter().flatten()).cloned());
+    let missing = lacked_by(&definitions, false).join(", ");
     match asked {
         _ if missing.is_empty() => Ok(definitions),
         Ok(_) => {
-            let seen = format!(
-                "there is no definition of {missing}, in the files that were given and in the cluster"
-            );
+            let seen = format!("there is no definition of {missing}, {source}");
             Err(Finding::error(id, seen, "make the NetworkAttachmentDefinition, or correct the annotation"))
         }
         Err(why) => {
@@ -139,14 +134,9 @@ fn define(
 
 /// Asks the agent for definitions.
 fn ask_agent(networks: Vec<String>, node: &Node) -> Result<Vec<NetworkAttachmentDefinition>, String> {
-    let socket = node.root.path(&node.section.agent_socket);
-    if !socket.exists() {
-        return Err(format!("{} is not there", socket.display()));
-    }
-    match agent_client::call(&socket, &Call::Definitions { networks, deadline_ms: 0 }, AGENT_LIMIT) {
-        Ok(Answer::Definitions { found }) => Ok(found),
-        Ok(other) => Err(format!("it answers {other:?}")),
-        Err(error) => Err(error.to_string()),
+    match agent::ask(node, &Call::Definitions { networks, deadline_ms: 0 })? {
+        Answer::Definitions { found } => Ok(found),
+        other => Err(format!("it answers {other:?}")),
     }
 }
 

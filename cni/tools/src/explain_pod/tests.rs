@@ -1,15 +1,14 @@
-use std::{os::unix::net::UnixListener, path::Path, thread};
+use std::path::Path;
 
 use clap::Parser;
 use fairlead_cni::{
-    agent_protocol::{
-        Answer, Call as Protocol, Failure, Request, Response, VERSION, read_frame, write_frame,
-    },
+    agent_protocol::{Answer, Call as Protocol, Failure},
     networks::nad::NetworkAttachmentDefinition,
 };
 use serde_json::json;
 
 use super::*;
+use crate::doctor::testing;
 
 #[derive(Parser)]
 struct Call {
@@ -52,17 +51,7 @@ fn explained(manifest: &str, offers: &Offers) -> Explained {
 /// As [`explained`], with an agent that answers so.
 fn explained_by(manifest: &str, offers: &Offers, answer: Option<Answer>) -> Explained {
     let dir = tempfile::tempdir().unwrap();
-    let agent = answer.map(|answer| {
-        let own = dir.path().join("run/fairlead/agent");
-        std::fs::create_dir_all(&own).unwrap();
-        let listener = UnixListener::bind(own.join("agent.sock")).unwrap();
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let request: Request = read_frame(&mut stream).unwrap();
-            write_frame(&mut stream, &Response { version: VERSION, answer }).unwrap();
-            request.call
-        })
-    });
+    let agent = answer.map(|answer| testing::agent(dir.path(), answer));
     let file = dir.path().join("pod.yaml");
     std::fs::write(&file, manifest).unwrap();
     let conf = dir.path().join("etc/cni/net.d");
